@@ -1,1 +1,12 @@
-//! stampede-telemetry
+#![doc = include_str!("../README.md")]
+
+pub mod http;
+mod init;
+mod logs;
+mod metrics;
+mod settings;
+pub mod trace;
+
+pub use init::{Error, Telemetry, init};
+pub use metrics::{Metrics, RenderError, meter};
+pub use settings::{LogFormat, Settings};

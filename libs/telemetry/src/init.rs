@@ -1,0 +1,134 @@
+//! Installs tracer, meter and subscriber for the whole process.
+
+use std::sync::OnceLock;
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use prometheus::Registry;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::{Metrics, Settings, logs};
+
+/// What the process has installed; it can be done once.
+static INSTALLED: OnceLock<Telemetry> = OnceLock::new();
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log filter has no meaning.
+    #[error("the log filter is not valid: {0}")]
+    LogFilter(#[from] tracing_subscriber::filter::ParseError),
+    /// The sample ratio is no share.
+    #[error("the sample ratio must lie between 0 and 1")]
+    SampleRatio,
+    /// The exporter could not be built, for example because the endpoint is no URL.
+    #[error("the OTLP exporter could not be built: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The metrics registry refused the exporter.
+    #[error("metrics could not be set up: {0}")]
+    Metrics(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// Another subscriber was installed before.
+    #[error("a tracing subscriber was installed before")]
+    Subscriber(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// The running telemetry of this process. A handle: clones mean the same.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    tracer: SdkTracerProvider,
+    metrics: Metrics,
+}
+
+impl Telemetry {
+    /// What `init` installed in this process, if it was called.
+    pub fn installed() -> Option<Self> {
+        INSTALLED.get().cloned()
+    }
+
+    /// The metrics of this process.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// Exports the spans that ended up to now.
+    ///
+    /// Blocks the thread for at most five seconds. A failure is logged and not returned: a process that is about to
+    /// end can do nothing about it.
+    pub fn flush(self) {
+        if let Err(error) = self.tracer.force_flush() {
+            tracing::warn!(%error, "the last spans could not be exported");
+        }
+    }
+}
+
+/// Installs the global subscriber, tracer, meter, W3C propagator and a panic hook that logs.
+///
+/// The resource is made of the settings and of `OTEL_RESOURCE_ATTRIBUTES`, the SDK's own key.
+///
+/// # Errors
+/// See [`Error`]; above all when it is called a second time in one process, see [`Telemetry::installed`].
+pub fn init(settings: &Settings) -> Result<Telemetry, Error> {
+    let resource = Resource::builder()
+        .with_attributes([
+            KeyValue::new("service.name", settings.service.clone()),
+            KeyValue::new("service.version", settings.version.clone()),
+            KeyValue::new("service.instance.id", settings.instance.clone()),
+        ])
+        .build();
+    let tracer = tracer_provider(settings, resource.clone())?;
+    let (meter, metrics) = meter_provider(resource)?;
+
+    // Two filters, because they answer two questions: `log_filter` says what a person wants to read, and must not
+    // take the ids away from the spans in which the lines are written.
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(tracer.tracer("stampede"))
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(LevelFilter::INFO);
+    let lines = logs::layer(settings, std::io::stderr).with_filter(EnvFilter::try_new(&settings.log_filter)?);
+    tracing_subscriber::registry().with(spans).with(lines).try_init()?;
+
+    opentelemetry::global::set_tracer_provider(tracer.clone());
+    opentelemetry::global::set_meter_provider(meter);
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    std::panic::set_hook(Box::new(logs::log_panic));
+
+    let telemetry = Telemetry { tracer, metrics };
+    Ok(INSTALLED.get_or_init(|| telemetry).clone())
+}
+
+fn tracer_provider(settings: &Settings, resource: Resource) -> Result<SdkTracerProvider, Error> {
+    if !(0.0..=1.0).contains(&settings.sample_ratio) {
+        return Err(Error::SampleRatio);
+    }
+    // The decision is made where a trace begins and kept by everybody behind: half a trace explains nothing.
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
+    let mut builder = SdkTracerProvider::builder().with_sampler(sampler).with_resource(resource);
+    if let Some(endpoint) = &settings.otlp_endpoint {
+        // The SDK adds the path only to an endpoint that it found in the environment by itself.
+        let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+        builder =
+            builder.with_batch_exporter(SpanExporter::builder().with_http().with_endpoint(url).build()?);
+    }
+    Ok(builder.build())
+}
+
+fn meter_provider(resource: Resource) -> Result<(SdkMeterProvider, Metrics), Error> {
+    let registry = Registry::new();
+    // Everything here comes from one meter, so a label that names it would only cost memory.
+    let reader = opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        .scope_info_enabled(false)
+        .build()?;
+    let provider = SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build();
+    Ok((provider, Metrics::new(registry)))
+}
