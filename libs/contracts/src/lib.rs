@@ -1,1 +1,28 @@
-//! stampede-contracts
+#![doc = include_str!("../README.md")]
+
+pub mod api;
+pub mod command;
+pub mod event;
+pub mod function;
+pub mod header;
+pub mod heartbeat;
+pub mod id;
+pub mod inventory;
+pub mod money;
+pub mod orders;
+pub mod problem;
+pub mod schema;
+pub mod signed;
+pub mod timestamp;
+pub mod topology;
+
+pub use event::Event;
+pub use function::{Class, Function, Guarantee, Repeatable};
+pub use heartbeat::Heartbeat;
+pub use id::{
+    BlockId, HoldId, LobbyTicket, OrderId, PassId, SeatId, SectionId, SessionId, ShowId, StepId, TicketId,
+    VenueId,
+};
+pub use money::{Currency, Money};
+pub use problem::{Code, Problem};
+pub use timestamp::Timestamp;
