@@ -1,0 +1,57 @@
+# The menu. Every recipe is one line of meaning; the work is done by `cargo stampede`.
+
+# show this menu
+default:
+    @just --list
+
+# start everything and stay (Ctrl-C stops it)
+up *args:
+    cargo stampede up {{args}}
+
+# what runs, where, and whether it is ready
+status:
+    cargo stampede status
+
+# stop a platform that was started in the background
+down:
+    cargo stampede down
+
+# buy one ticket and tell every step
+buy *args:
+    cargo stampede buy {{args}}
+
+# send a stampede of buyers
+load *args:
+    cargo stampede load {{args}}
+
+# check what must always hold
+verify *args:
+    cargo stampede verify {{args}}
+
+# every test, the whole platform included
+test *args:
+    cargo stampede test {{args}}
+
+# what decides a landing: format, lints, layers, licences, documentation, tests
+ci:
+    bash .ci/run
+
+# format the code
+fmt:
+    cargo fmt --all
+
+# lint the code as the landing does
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# which crate may lean on which
+layers:
+    cargo stampede check-layers
+
+# renew the checked queries of one database (catalog, inventory, lobby, orders, payments, notify, psp-sim)
+prepare database:
+    cargo stampede prepare {{database}}
+
+# renew the JSON Schemas of events and commands (refuses a change that breaks a reader)
+schemas:
+    RENEW_SCHEMAS=1 cargo test -q -p stampede-contracts --test it
