@@ -1,0 +1,181 @@
+//! The service's own database: a pool that waits for it, and a schema that fits.
+
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgPool};
+use tokio::time::Instant;
+
+use crate::env::EnvError;
+use crate::{Error, Settings};
+
+/// A connection that was idle for longer is asked whether it still lives before it is lent.
+const TRUST_IDLE: Duration = Duration::from_secs(1);
+/// An idle transaction holds locks; a program that forgot one is ended by the server.
+const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(10);
+/// How long a migration waits for a lock before it gives way to the traffic.
+const MIGRATION_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long all migrations together may take.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// Pauses between two attempts to reach the database, or looks at its schema.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Opens the pool as soon as the database can be reached.
+pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, Error> {
+    let pool = PgPoolOptions::new()
+        .max_connections(settings.database_max_connections)
+        .acquire_timeout(settings.database_acquire_timeout)
+        // sqlx would ask before every loan, a round trip each time; a connection used a moment ago needs no asking.
+        .test_before_acquire(false)
+        .before_acquire(|connection, usage| {
+            Box::pin(async move {
+                if usage.idle_for > TRUST_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(pool_options(settings)?);
+    let give_up = Instant::now() + settings.startup_timeout;
+    let mut pause = PAUSE_MIN;
+    loop {
+        match pool.acquire().await {
+            Ok(_connection) => break,
+            Err(error) if is_final(&error) || Instant::now() + pause > give_up => return Err(error.into()),
+            Err(error) => tracing::warn!(%error, ?pause, "the database cannot be reached yet"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+    observe(&pool);
+    Ok(pool)
+}
+
+/// Sees to it that the schema has all of `migrator`: runs what is missing on a laptop, and in production waits for
+/// whoever runs `migrate`, because a replica that serves has no right to change tables.
+pub(crate) async fn ensure_schema(
+    pool: &PgPool,
+    migrator: &Migrator,
+    settings: &Settings,
+) -> Result<(), Error> {
+    let started = Instant::now();
+    let mut pause = PAUSE_MIN;
+    while let Some(version) = first_missing(pool, migrator).await? {
+        if !settings.environment.is_production() {
+            return migrate(migrator, settings).await;
+        }
+        if started.elapsed() > settings.startup_timeout {
+            return Err(Error::SchemaBehind { version, waited: settings.startup_timeout });
+        }
+        tracing::warn!(version, "the schema is behind; waiting for `migrate`");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+    Ok(())
+}
+
+/// Applies what is missing, over a connection of its own without the pool's time limits. Several processes may try
+/// at once: an advisory lock lets one of them work.
+pub(crate) async fn migrate(migrator: &Migrator, settings: &Settings) -> Result<(), Error> {
+    let options = base_options(settings)?.options([("lock_timeout", millis(MIGRATION_LOCK_TIMEOUT))]);
+    let work = async {
+        let mut connection = options.connect().await?;
+        migrator.run_direct(None, &mut connection, false).await?;
+        connection.close().await?;
+        Ok(())
+    };
+    tokio::time::timeout(MIGRATION_TIMEOUT, work)
+        .await
+        .unwrap_or_else(|_elapsed| Err(Error::Database(sqlx::Error::PoolTimedOut)))
+}
+
+/// Asks the database for a sign of life. A pool whose connections are all at work is a busy one, not a broken one:
+/// taking a busy node out of service would only make the others busier.
+pub(crate) async fn check(pool: PgPool) -> Result<(), sqlx::Error> {
+    match pool.try_acquire() {
+        Some(mut connection) => connection.ping().await,
+        None if pool.size() >= pool.options().get_max_connections() => Ok(()),
+        None => pool.acquire().await?.ping().await,
+    }
+}
+
+/// The first migration that the database lacks. Those that it has and this binary does not know are a newer
+/// version's, which runs beside this one during a roll-out.
+async fn first_missing(pool: &PgPool, migrator: &Migrator) -> Result<Option<i64>, Error> {
+    let has_table: bool =
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(pool).await?;
+    let applied: Vec<(i64, Vec<u8>)> = if has_table {
+        sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success").fetch_all(pool).await?
+    } else {
+        Vec::new()
+    };
+    for migration in migrator.iter().filter(|migration| !migration.migration_type.is_down_migration()) {
+        match applied.iter().find(|(version, _)| *version == migration.version) {
+            None => return Ok(Some(migration.version)),
+            Some((_, checksum)) if *checksum == *migration.checksum => {}
+            Some((version, _)) => return Err(MigrateError::VersionMismatch(*version).into()),
+        }
+    }
+    Ok(None)
+}
+
+fn pool_options(settings: &Settings) -> Result<PgConnectOptions, Error> {
+    Ok(base_options(settings)?.options([
+        ("statement_timeout", millis(settings.database_statement_timeout)),
+        ("lock_timeout", millis(settings.database_lock_timeout)),
+        ("idle_in_transaction_session_timeout", millis(IDLE_IN_TRANSACTION_MAX)),
+    ]))
+}
+
+fn base_options(settings: &Settings) -> Result<PgConnectOptions, Error> {
+    let expected = "postgres://user:password@host/database".to_owned();
+    let key = "DATABASE_URL".to_owned();
+    let Some(url) = &settings.database_url else {
+        return Err(EnvError::Missing { key, expected }.into());
+    };
+    // The parser's own message is left out: it may quote the password.
+    let options: PgConnectOptions = url.expose().parse().map_err(|_unreadable: sqlx::Error| {
+        EnvError::Invalid { key, expected, reason: "it is no such URL".to_owned() }
+    })?;
+    Ok(options.application_name(&settings.instance))
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+/// Whether waiting does not help: a wrong password (class 28) stays wrong.
+fn is_final(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Configuration(_) => true,
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| code.starts_with("28")),
+        _ => false,
+    }
+}
+
+/// Shows the pool as the semantic conventions ask, `db.client.connection.*`.
+fn observe(pool: &PgPool) {
+    let meter = stampede_telemetry::meter();
+    let observed = pool.clone();
+    let _count = meter
+        .i64_observable_up_down_counter("db.client.connection.count")
+        .with_description("Connections of the pool.")
+        .with_unit("{connection}")
+        .with_callback(move |observer| {
+            let idle = i64::try_from(observed.num_idle()).unwrap_or(i64::MAX);
+            let used = i64::from(observed.size()).saturating_sub(idle);
+            observer.observe(idle, &[KeyValue::new("db.client.connection.state", "idle")]);
+            observer.observe(used, &[KeyValue::new("db.client.connection.state", "used")]);
+        })
+        .build();
+    let max = i64::from(pool.options().get_max_connections());
+    let _max = meter
+        .i64_observable_up_down_counter("db.client.connection.max")
+        .with_description("Connections that the pool may have.")
+        .with_unit("{connection}")
+        .with_callback(move |observer| observer.observe(max, &[]))
+        .build();
+}

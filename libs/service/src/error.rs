@@ -1,0 +1,47 @@
+//! Why a process could not start.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::env::EnvError;
+
+/// Why a process could not start. `main` returns it, so that the process says why and ends with 1.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A key of the environment.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// Traces, metrics or logs.
+    #[error(transparent)]
+    Telemetry(#[from] stampede_telemetry::Error),
+    /// `Node::start` was called outside of a tokio runtime.
+    #[error("a node starts inside of a tokio runtime")]
+    NoRuntime(#[from] tokio::runtime::TryCurrentError),
+    /// The default restart policy is not valid.
+    #[error("the restart policy is not valid")]
+    RestartPolicy(#[from] stampede_supervisor::InvalidPolicy),
+    /// An address could not be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database could not be reached or refuses us.
+    #[error("the database cannot be used")]
+    Database(#[from] sqlx::Error),
+    /// A migration failed, or differs from the one that was applied.
+    #[error("the database's schema cannot be brought up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// Nobody ran the migrations of this version in time.
+    #[error(
+        "the database's schema lacks migration {version} and nobody ran it within {waited:?}; run `migrate`"
+    )]
+    SchemaBehind {
+        /// The first migration that is missing.
+        version: i64,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+}

@@ -1,0 +1,160 @@
+//! From serving to the end, in order: not ready, no new requests, the open ones, the tasks, the last spans.
+
+use std::fmt;
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use axum::Router;
+use futures::FutureExt;
+use futures::future::join_all;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::Node;
+use crate::http::server::Server;
+
+/// How long tasks may take to end after the shutdown token was cancelled.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a node stopped serving.
+#[derive(Debug)]
+enum End {
+    /// SIGTERM, Ctrl-C, or the draining token.
+    Asked,
+    /// A child failed too often.
+    GaveUp(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("asked to stop"),
+            Self::GaveUp(child) => write!(f, "{child} failed too often"),
+        }
+    }
+}
+
+impl Node {
+    /// Serves `router` until SIGTERM, Ctrl-C, a child that was given up, or a cancelled
+    /// [`draining`](Self::draining) token, and then ends in order. Without a listener it binds one by itself.
+    ///
+    /// The process lives at most `DRAIN_DELAY_MS` + `DRAIN_TIMEOUT_MS` + 10 s longer than that. A second signal ends
+    /// it at once.
+    pub async fn serve(self, listener: Option<TcpListener>, router: Router) -> ExitCode {
+        let listener = match listener {
+            Some(listener) => Ok(listener),
+            None => self.listen().await.map(|(listener, _)| listener),
+        };
+        match listener {
+            Ok(listener) => {
+                let server = Server {
+                    listener,
+                    router,
+                    connections_max: self.settings.http_connections_max,
+                    idle_timeout: self.settings.http_idle_timeout,
+                };
+                self.live(|stop| server.run(stop)).await
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot serve");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Lives like [`serve`](Self::serve), without requests over HTTP.
+    pub async fn idle(self) -> ExitCode {
+        self.live(CancellationToken::cancelled_owned).await
+    }
+
+    async fn live<F>(self, serve: impl FnOnce(CancellationToken) -> F) -> ExitCode
+    where
+        F: Future<Output = ()>,
+    {
+        let mut signals = match Signals::install() {
+            Ok(signals) => signals,
+            Err(error) => {
+                tracing::error!(%error, "signals cannot be received");
+                return ExitCode::FAILURE;
+            }
+        };
+        let stop = CancellationToken::new();
+        let mut serving = Box::pin(serve(stop.clone()).fuse());
+        self.readiness.start();
+        tracing::info!("serving");
+        let end = tokio::select! {
+            end = self.end(&mut signals) => end,
+            // It does not end before `stop`, but it has to be polled.
+            () = &mut serving => End::GaveUp("the listener".to_owned()),
+        };
+        tracing::info!(reason = %end, "draining");
+        let telemetry = self.telemetry.clone();
+        let exit = tokio::select! {
+            () = self.drain(serving, stop) => match end {
+                End::Asked => ExitCode::SUCCESS,
+                End::GaveUp(_) => ExitCode::FAILURE,
+            },
+            () = signals.next() => {
+                tracing::warn!("asked to stop again; ending at once");
+                ExitCode::FAILURE
+            }
+        };
+        tracing::info!("ended");
+        // The exporter blocks its thread, which must not be one that others need in order to finish.
+        let _flushed = tokio::task::spawn_blocking(move || telemetry.flush()).await;
+        exit
+    }
+
+    async fn end(&self, signals: &mut Signals) -> End {
+        tokio::select! {
+            () = signals.next() => End::Asked,
+            () = self.draining.cancelled() => End::Asked,
+            child = self.supervisor.failed() => End::GaveUp(child),
+        }
+    }
+
+    async fn drain(self, mut serving: std::pin::Pin<Box<impl Future<Output = ()>>>, stop: CancellationToken) {
+        self.readiness.drain();
+        self.draining.cancel();
+        // Until everybody knows, some still send requests here, and they are answered.
+        let _until_known = timeout(self.settings.drain_delay, &mut serving).await;
+        stop.cancel();
+        if timeout(self.settings.drain_timeout, serving).await.is_err() {
+            tracing::warn!(waited = ?self.settings.drain_timeout, "requests were cut off");
+        }
+        // From here on nobody waits for an answer, so the workers that answers depend on may end.
+        self.shutdown.cancel();
+        self.tasks.close();
+        let pools = std::mem::take(&mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = async {
+            tokio::join!(self.supervisor.join(), self.tasks.wait());
+            join_all(pools.iter().map(sqlx::PgPool::close)).await;
+        };
+        if timeout(TASKS_TIMEOUT, ended).await.is_err() {
+            tracing::warn!(waited = ?TASKS_TIMEOUT, tasks = self.tasks.len(), "tasks were cut off");
+        }
+    }
+}
+
+/// The two ways in which a process is asked to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The node: one process of one service.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+use stampede_contracts::{Heartbeat, Timestamp};
+use stampede_supervisor::{BoxError, RestartPolicy, Supervisor};
+use stampede_telemetry::Telemetry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Admin, Version};
+use crate::http::server::Server;
+use crate::{Command, Env, Error, Readiness, Settings, database};
+
+/// Everything a process has before it does its own work, and what ends it in order.
+///
+/// Two tokens say that the end has come. [`draining`](Self::draining) is cancelled first: what never ends by itself,
+/// such as a stream of events to a client, ends on it. [`shutdown`](Self::shutdown) is cancelled when the last
+/// request has been answered: whatever requests depend on, such as relays and consumers, ends on it.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) settings: Settings,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) draining: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) readiness: Readiness,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) pools: Mutex<Vec<PgPool>>,
+    service: &'static str,
+    version: &'static str,
+    env: Env,
+    command: Command,
+    restart_policy: RestartPolicy,
+    started_at: Timestamp,
+    admin: Option<SocketAddr>,
+    // Owns the task of the admin listener, which answers until the very end.
+    _admin_task: JoinSet<()>,
+}
+
+impl Node {
+    /// Starts a node of `service`: reads the environment and the command, installs the TLS provider and telemetry,
+    /// and, unless it is a command that ends by itself, opens the admin listener.
+    ///
+    /// # Errors
+    /// [`Error`] says which key is missing or wrong, or what could not be opened.
+    pub fn start(service: &'static str, version: &'static str) -> Result<Self, Error> {
+        Self::with_env(service, version, Env::from_process(), Command::from_args(std::env::args().skip(1)))
+    }
+
+    /// Starts a node that does not use messaging, and so needs no `NATS_PASSWORD`.
+    ///
+    /// # Errors
+    /// See [`start`](Self::start).
+    pub fn start_without_messaging(service: &'static str, version: &'static str) -> Result<Self, Error> {
+        let env = Env::from_process();
+        let settings = Settings::without_messaging(&env, service)?;
+        Self::build(service, version, env, settings, Command::from_args(std::env::args().skip(1)))
+    }
+
+    /// Starts a node in an environment made by a test. Several of them share the telemetry of the process.
+    ///
+    /// # Errors
+    /// See [`start`](Self::start).
+    pub fn with_env(
+        service: &'static str,
+        version: &'static str,
+        env: Env,
+        command: Command,
+    ) -> Result<Self, Error> {
+        let settings = match command {
+            // Migrations talk to the database only; whoever runs them need not know other secrets.
+            Command::Migrate => Settings::without_messaging(&env, service)?,
+            Command::Serve | Command::Other(_) => Settings::from_env(&env, service)?,
+        };
+        Self::build(service, version, env, settings, command)
+    }
+
+    fn build(
+        service: &'static str,
+        version: &'static str,
+        env: Env,
+        settings: Settings,
+        command: Command,
+    ) -> Result<Self, Error> {
+        let _runtime = tokio::runtime::Handle::try_current()?;
+        // It fails when the process has one already, and then that one is as good.
+        let _already_there = rustls::crypto::ring::default_provider().install_default();
+        let telemetry = telemetry(service, version, &settings)?;
+        let readiness = Readiness::default();
+        let mut admin_task = JoinSet::new();
+        let admin = match command {
+            Command::Serve => {
+                let version = Version { service, version, instance: settings.instance.clone() };
+                let shown = Admin { readiness: readiness.clone(), metrics: telemetry.metrics(), version };
+                Some(start_admin(&settings, shown, &mut admin_task)?)
+            }
+            Command::Migrate | Command::Other(_) => None,
+        };
+        tracing::info!(%command, version, admin = admin.map(tracing::field::display), "starting");
+        let shutdown = CancellationToken::new();
+        Ok(Self {
+            supervisor: Supervisor::new(shutdown.clone()),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            shutdown,
+            readiness,
+            telemetry,
+            pools: Mutex::default(),
+            service,
+            version,
+            env,
+            settings,
+            command,
+            restart_policy: default_restart_policy()?,
+            started_at: Timestamp::now(),
+            admin,
+            _admin_task: admin_task,
+        })
+    }
+
+    /// The environment, for the service's own `config.rs`.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// What all services can be told.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What the process was started for.
+    pub fn command(&self) -> &Command {
+        &self.command
+    }
+
+    /// Cancelled as soon as draining begins; cancelling it begins the draining, as SIGTERM does.
+    pub fn draining(&self) -> CancellationToken {
+        self.draining.clone()
+    }
+
+    /// Cancelled when the last request has been answered, or the drain timeout is over.
+    pub fn shutdown(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// Owned background tasks. They are waited for at the end, for a bounded time, and end on
+    /// [`shutdown`](Self::shutdown).
+    pub fn tasks(&self) -> TaskTracker {
+        self.tasks.clone()
+    }
+
+    /// Whether the node should get work.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// The bound address of the admin listener; nothing for a command that ends by itself.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Keeps a child running until [`shutdown`](Self::shutdown): five restarts within a minute, then the node drains
+    /// and the process ends with a failure, so that whoever started it can start it afresh.
+    pub fn supervise<F, Fut>(&self, name: impl Into<String>, factory: F)
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.supervisor.spawn(name, self.restart_policy, factory);
+    }
+
+    /// Opens the pool of the service's own database, waiting for it if need be, and sees to it that its schema has
+    /// all of `migrator`. In development missing migrations are applied; in production they are waited for, because
+    /// `migrate` applies them. The pool is part of [`readiness`](Self::readiness) from now on.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no `DATABASE_URL`, or after `STARTUP_TIMEOUT_MS`.
+    pub async fn database(&self, migrator: &Migrator) -> Result<PgPool, Error> {
+        let pool = database::connect(&self.settings).await?;
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
+        database::ensure_schema(&pool, migrator, &self.settings).await?;
+        let checked = pool.clone();
+        self.readiness.check("database", move || database::check(checked.clone()));
+        Ok(pool)
+    }
+
+    /// Applies the migrations that the database lacks.
+    ///
+    /// # Errors
+    /// [`Error`] when the database cannot be reached or a migration fails.
+    pub async fn migrate(&self, migrator: &Migrator) -> Result<(), Error> {
+        database::connect(&self.settings).await?.close().await;
+        database::migrate(migrator, &self.settings).await?;
+        tracing::info!("the schema is up to date");
+        Ok(())
+    }
+
+    /// Binds the address at which the service takes requests. Nothing is accepted before [`serve`](Self::serve).
+    ///
+    /// # Errors
+    /// [`Error::Listen`].
+    pub async fn listen(&self) -> Result<(TcpListener, SocketAddr), Error> {
+        let address = self.settings.http_listen;
+        let failed = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        Ok((listener, bound))
+    }
+
+    /// What this node says of itself once a second while it serves; `http` is the bound address, if it has one.
+    pub fn heartbeat(&self, http: Option<SocketAddr>) -> Heartbeat {
+        let advertised =
+            http.map(|bound| self.settings.advertise.clone().unwrap_or_else(|| bound.to_string()));
+        Heartbeat {
+            service: self.service.to_owned(),
+            instance: self.settings.instance.clone(),
+            version: self.version.to_owned(),
+            address: advertised,
+            admin: self.admin.map(|bound| bound.to_string()).unwrap_or_default(),
+            ready: true,
+            started_at: self.started_at,
+        }
+    }
+}
+
+fn telemetry(service: &str, version: &str, settings: &Settings) -> Result<Telemetry, Error> {
+    let mut wanted = stampede_telemetry::Settings::new(service, version, &settings.instance);
+    wanted.log_format = settings.log_format;
+    wanted.log_filter.clone_from(&settings.log_filter);
+    wanted.otlp_endpoint.clone_from(&settings.otlp_endpoint);
+    wanted.sample_ratio = settings.trace_sample_ratio;
+    match Telemetry::installed() {
+        Some(telemetry) => Ok(telemetry),
+        None => Ok(stampede_telemetry::init(&wanted)?),
+    }
+}
+
+fn start_admin(settings: &Settings, shown: Admin, task: &mut JoinSet<()>) -> Result<SocketAddr, Error> {
+    let address = settings.admin_listen;
+    let failed = |source| Error::Listen { address, source };
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let server = Server {
+        listener: TcpListener::from_std(listener).map_err(failed)?,
+        router: admin::router(shown),
+        connections_max: admin::CONNECTIONS_MAX,
+        idle_timeout: settings.http_idle_timeout,
+    };
+    task.spawn(server.run(CancellationToken::new()));
+    Ok(bound)
+}
+
+fn default_restart_policy() -> Result<RestartPolicy, stampede_supervisor::InvalidPolicy> {
+    let (within, min, max) = (Duration::from_secs(60), Duration::from_millis(100), Duration::from_secs(5));
+    RestartPolicy::try_new(5, within, min, max)
+}
