@@ -76,6 +76,8 @@ codes! {
     NotFound, "not_found", 404, "There is no such thing.";
     /// Not that method.
     MethodNotAllowed, "method_not_allowed", 405, "This address does not take that method.";
+    /// The request's body trickled in.
+    RequestTimeout, "request_timeout", 408, "The request did not arrive in time.";
     /// Somebody was faster, or it is full.
     SeatsTaken, "seats_taken", 409, "These seats are taken.";
     /// A second live hold.
@@ -110,6 +112,8 @@ codes! {
     KeyReused, "key_reused", 422, "This Idempotency-Key was used for another request.";
     /// Chosen seats in several blocks.
     SeatsSpanBlocks, "seats_span_blocks", 422, "The chosen seats do not lie in one block.";
+    /// Its address or header fields.
+    HeadTooLarge, "head_too_large", 431, "The address or the header fields of the request are too large.";
     /// A quota is used up.
     RateLimited, "rate_limited", 429, "Too many requests.";
     /// A fault of ours.
