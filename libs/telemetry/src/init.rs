@@ -132,3 +132,69 @@ fn meter_provider(resource: Resource) -> Result<(SdkMeterProvider, Metrics), Err
     let provider = SdkMeterProvider::builder().with_reader(reader).with_resource(resource).build();
     Ok((provider, Metrics::new(registry)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+    use std::thread::JoinHandle;
+
+    use opentelemetry::trace::{Span, Tracer};
+
+    use super::*;
+
+    /// A collector that takes one request and gives back its head.
+    fn collector() -> (SocketAddr, JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let request = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut bytes = Vec::new();
+            let mut chunk = [0; 4096];
+            while !bytes.windows(4).any(|window| window == b"\r\n\r\n") {
+                let read = stream.read(&mut chunk).unwrap();
+                assert!(read > 0, "the exporter went away");
+                bytes.extend_from_slice(&chunk[..read]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+            String::from_utf8_lossy(&bytes).to_ascii_lowercase()
+        });
+        (address, request)
+    }
+
+    #[test]
+    fn an_ended_span_reaches_the_collector_at_the_latest_with_the_flush() {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let (address, request) = collector();
+        let mut settings = Settings::new("orders", "1", "orders-1");
+        settings.otlp_endpoint = Some(format!("http://{address}/"));
+        let tracer = tracer_provider(&settings, Resource::builder_empty().build()).unwrap();
+        tracer.tracer("test").start("work").end();
+
+        let (_, metrics) = meter_provider(Resource::builder_empty().build()).unwrap();
+        Telemetry { tracer, metrics }.flush();
+        let head = request.join().unwrap();
+        assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
+        assert!(head.contains("content-type: application/x-protobuf"), "{head}");
+    }
+
+    #[test]
+    fn a_ratio_that_is_no_share_is_refused() {
+        let mut settings = Settings::new("orders", "1", "orders-1");
+        for wrong in [-0.1, 1.1, f64::NAN] {
+            settings.sample_ratio = wrong;
+            let refused = tracer_provider(&settings, Resource::builder_empty().build());
+            assert!(matches!(refused, Err(Error::SampleRatio)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_span_that_is_not_sampled_has_ids_too() {
+        let mut settings = Settings::new("orders", "1", "orders-1");
+        settings.sample_ratio = 0.0;
+        let tracer = tracer_provider(&settings, Resource::builder_empty().build()).unwrap();
+        let span = tracer.tracer("test").start("work");
+        assert!(span.span_context().is_valid());
+        assert!(!span.span_context().is_sampled());
+    }
+}

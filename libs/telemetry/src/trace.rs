@@ -4,9 +4,7 @@
 //! recommendation asks: a broken header must not break a request.
 
 use opentelemetry::Context;
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{SpanContext, TraceContextExt};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -53,22 +51,25 @@ pub(crate) fn current() -> Option<SpanContext> {
     })
 }
 
+/// The SDK's own propagator also takes fields that are too short, so that two spellings would name one trace.
 fn parse(traceparent: &str) -> Option<SpanContext> {
-    struct Header<'a>(&'a str);
-
-    impl Extractor for Header<'_> {
-        fn get(&self, key: &str) -> Option<&str> {
-            (key == HEADER).then_some(self.0)
-        }
-
-        fn keys(&self) -> Vec<&str> {
-            vec![HEADER]
-        }
+    let mut fields = traceparent.split('-');
+    let version = hex(fields.next()?, 2)?;
+    let trace_id = TraceId::from_hex(hex(fields.next()?, 32)?).ok()?;
+    let span_id = SpanId::from_hex(hex(fields.next()?, 16)?).ok()?;
+    let flags = u8::from_str_radix(hex(fields.next()?, 2)?, 16).ok()?;
+    // A later version may have more fields, version 00 may not, and ff is none.
+    if version == "ff" || (version == "00" && fields.next().is_some()) {
+        return None;
     }
+    let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
+    let context = SpanContext::new(trace_id, span_id, flags, true, TraceState::NONE);
+    context.is_valid().then_some(context)
+}
 
-    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Header(traceparent));
-    let span_context = context.span().span_context().clone();
-    span_context.is_valid().then_some(span_context)
+fn hex(field: &str, digits: usize) -> Option<&str> {
+    let fits = field.len() == digits && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    fits.then_some(field)
 }
 
 #[cfg(test)]
@@ -93,10 +94,19 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
-            "00-zzf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        let parsed =
+            parse("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-what-the-future-brings").unwrap();
+        assert!(!parsed.is_sampled());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The session that the gateway verified.
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use http::HeaderValue;
 use http::request::Parts;
 use stampede_contracts::{Code, Problem, SessionId, header};
 
@@ -17,7 +18,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        read(parts)?.ok_or_else(|| Problem::new(Code::Unauthenticated))
+        let value = parts.headers.get(header::SESSION);
+        value.and_then(read).ok_or_else(|| Problem::new(Code::Unauthenticated))
     }
 }
 
@@ -25,14 +27,15 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Session {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Self::Rejection> {
-        read(parts)
+        match parts.headers.get(header::SESSION).map(read) {
+            // Nobody is a stranger by mistake: a header that cannot be read is refused here too.
+            Some(None) => Err(Problem::new(Code::Unauthenticated)),
+            Some(session) => Ok(session),
+            None => Ok(None),
+        }
     }
 }
 
-fn read(parts: &Parts) -> Result<Option<Session>, Problem> {
-    let Some(value) = parts.headers.get(header::SESSION) else {
-        return Ok(None);
-    };
-    let session = value.to_str().ok().and_then(|text| text.parse().ok());
-    session.map(|id| Some(Session(id))).ok_or_else(|| Problem::new(Code::Unauthenticated))
+fn read(value: &HeaderValue) -> Option<Session> {
+    value.to_str().ok()?.parse().ok().map(Session)
 }
