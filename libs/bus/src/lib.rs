@@ -1,1 +1,37 @@
-//! stampede-bus
+#![doc = include_str!("../README.md")]
+
+mod bucket;
+mod call;
+mod connect;
+mod consumer;
+mod dead_letter;
+mod delivery;
+mod durable;
+mod follow;
+mod headers;
+mod jetstream;
+mod members;
+mod message;
+mod metrics;
+mod publish;
+mod pull;
+mod replay;
+mod replies;
+mod responder;
+mod roster;
+
+pub use bucket::BucketError;
+pub use call::CallError;
+pub use connect::{Bus, ConnectError, Settings};
+pub use consumer::{Consumer, ConsumerSettings, Verdict};
+pub use dead_letter::{DeadLetterKeeper, header as dead_letter_header};
+pub use delivery::{Delivery, Undecodable};
+pub use jetstream::ApiError;
+pub use members::Members;
+pub use message::{Message, NotAnEvent};
+pub use publish::PublishError;
+pub use replay::Replay;
+pub use responder::{Context, Responder, ResponderSettings};
+
+/// What a loop that somebody supervises ends with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

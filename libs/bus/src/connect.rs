@@ -1,0 +1,300 @@
+//! The connection of a process: who it is, and what it notices.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::metrics::Metrics;
+use crate::replies::Replies;
+
+/// How long [`Bus::connect`] tries before it says that there is no server.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+const CONNECT_PAUSE: Duration = Duration::from_millis(250);
+/// One attempt: name, TCP, handshake.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(3);
+/// A server that answers no ping is given up after three of them.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// Messages that wait in memory for one subscription. What comes on top is dropped by the client library, which is
+/// counted; every subscription of this crate is read by a task that does nothing slow.
+const SUBSCRIPTION_CAPACITY: usize = 16_384;
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where the server is and as whom to speak to it.
+#[derive(Clone)]
+pub struct Settings {
+    /// `nats://host:port`, or several of them separated by commas.
+    pub url: String,
+    /// The user; it also names the inboxes, `_INBOX_<user>.…`, so that nobody reads another's answers.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// The service: its name goes into dead-letter subjects.
+    pub service: String,
+    /// This process among its replicas.
+    pub instance: String,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, user, password: _, service, instance } = self;
+        f.debug_struct("Settings")
+            .field("url", url)
+            .field("user", user)
+            .field("service", service)
+            .field("instance", instance)
+            .finish_non_exhaustive()
+    }
+}
+
+/// There is no connection, and trying longer is pointless.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The server is there and does not let this user in.
+    #[error("NATS at {url} refuses the user {user}")]
+    Refused {
+        /// The server.
+        url: String,
+        /// The user.
+        user: String,
+    },
+    /// No server answered within half a minute.
+    #[error("no NATS server at {url} within {} s", CONNECT_WITHIN.as_secs())]
+    Unreachable {
+        /// The server.
+        url: String,
+        /// Why the last attempt failed.
+        source: async_nats::ConnectError,
+    },
+    /// The address cannot be read, or the connection closed again at once.
+    #[error("the connection to {url} cannot be used")]
+    Unusable {
+        /// The server.
+        url: String,
+        /// Why.
+        source: crate::BoxError,
+    },
+}
+
+/// A connection to NATS. A handle: clones share it.
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    jetstream: async_nats::jetstream::Context,
+    replies: Replies,
+    watched: Arc<Watched>,
+    metrics: Metrics,
+    service: String,
+}
+
+/// What the client library tells through its callback, and nowhere else.
+struct Watched {
+    violations: AtomicU64,
+    closed: watch::Sender<bool>,
+    metrics: Metrics,
+}
+
+impl Bus {
+    /// Connects, and keeps connected: after this the client library comes back by itself, as often as needed.
+    ///
+    /// # Errors
+    /// [`ConnectError::Refused`] at once when user or password are wrong; [`ConnectError::Unreachable`] when there was
+    /// no server for half a minute.
+    pub async fn connect(settings: Settings) -> Result<Self, ConnectError> {
+        let metrics = Metrics::new();
+        let (closed, _) = watch::channel(false);
+        let watched = Arc::new(Watched { violations: AtomicU64::new(0), closed, metrics: metrics.clone() });
+        let client = reach(&settings, &watched).await?;
+        let replies = Replies::subscribe(&client)
+            .await
+            .map_err(|source| ConnectError::Unusable { url: settings.url.clone(), source: source.into() })?;
+        let jetstream = async_nats::jetstream::new(client.clone());
+        let service = settings.service;
+        Ok(Self { inner: Arc::new(Inner { client, jetstream, replies, watched, metrics, service }) })
+    }
+
+    /// Whether there is a connection now. A server that hangs is noticed after some six seconds.
+    pub fn is_connected(&self) -> bool {
+        self.client().connection_state() == State::Connected
+    }
+
+    /// How often the server said that this user may not do what it tried. Always a fault in the rights or in the
+    /// program: a test fails on it, and an alarm is due.
+    pub fn violations(&self) -> u64 {
+        self.inner.watched.violations.load(Ordering::Relaxed)
+    }
+
+    /// Sends what is buffered, ends all subscriptions and closes the connection. Bounded: after five seconds what is
+    /// not sent stays unsent.
+    pub async fn drain(&self) {
+        let mut closed = self.inner.watched.closed.subscribe();
+        let work = async {
+            if self.client().drain().await.is_ok() {
+                let _ = closed.wait_for(|closed| *closed).await;
+            }
+        };
+        if timeout(DRAIN_WITHIN, work).await.is_err() {
+            tracing::warn!("the connection to NATS was not drained in time");
+        }
+    }
+
+    /// The client underneath, for what this crate does not cover.
+    pub fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    /// JetStream, for those that may create streams and consumers: `stampede provision`, and tests.
+    pub fn jetstream(&self) -> &async_nats::jetstream::Context {
+        &self.inner.jetstream
+    }
+
+    pub(crate) fn replies(&self) -> &Replies {
+        &self.inner.replies
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    pub(crate) fn service(&self) -> &str {
+        &self.inner.service
+    }
+}
+
+impl fmt::Debug for Bus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bus").field("service", &self.inner.service).finish_non_exhaustive()
+    }
+}
+
+/// Tries until there is a server. The library's own `retry_on_initial_connect` would also try a wrong password for
+/// ever, and says so only in a text.
+async fn reach(settings: &Settings, watched: &Arc<Watched>) -> Result<Client, ConnectError> {
+    let url = settings.url.clone();
+    let addresses: Vec<String> = url.split(',').map(|address| address.trim().to_owned()).collect();
+    let give_up = Instant::now() + CONNECT_WITHIN;
+    loop {
+        let source = match options(settings, watched).connect(addresses.as_slice()).await {
+            Ok(client) => return Ok(client),
+            Err(source) => source,
+        };
+        match source.kind() {
+            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                return Err(ConnectError::Refused { url, user: settings.user.clone() });
+            }
+            ConnectErrorKind::ServerParse => {
+                return Err(ConnectError::Unusable { url, source: source.into() });
+            }
+            _ if Instant::now() + CONNECT_PAUSE >= give_up => {
+                return Err(ConnectError::Unreachable { url, source });
+            }
+            _ => tracing::info!(%url, error = %source, "no NATS server yet"),
+        }
+        sleep(CONNECT_PAUSE).await;
+    }
+}
+
+fn options(settings: &Settings, watched: &Arc<Watched>) -> ConnectOptions {
+    let Settings { url: _, user, password, service, instance } = settings;
+    let watched = Arc::clone(watched);
+    ConnectOptions::with_user_and_password(user.clone(), password.clone())
+        .name(format!("{service}/{instance}"))
+        .custom_inbox_prefix(format!("_INBOX_{user}"))
+        .connection_timeout(HANDSHAKE_WITHIN)
+        .ping_interval(PING_INTERVAL)
+        .subscription_capacity(SUBSCRIPTION_CAPACITY)
+        .reconnect_delay_callback(reconnect_pause)
+        .event_callback(move |event| {
+            let watched = Arc::clone(&watched);
+            async move { watched.on(&event) }
+        })
+}
+
+/// At once the first time, then soon and at random: all processes lose the server together.
+fn reconnect_pause(attempt: usize) -> Duration {
+    if attempt <= 1 { Duration::ZERO } else { RECONNECT_PAUSE_MAX.mul_f64(rand::random_range(0.1..=1.0)) }
+}
+
+impl Watched {
+    fn on(&self, event: &Event) {
+        match event {
+            Event::Connected => tracing::info!("connected to NATS"),
+            Event::Disconnected => {
+                self.metrics.disconnects.add(1, &[]);
+                tracing::warn!("lost the connection to NATS");
+            }
+            Event::Closed => {
+                self.closed.send_replace(true);
+            }
+            Event::SlowConsumer(subscription) => {
+                self.metrics.dropped.add(1, &[]);
+                tracing::error!(subscription, "a subscription is full: messages are dropped");
+            }
+            Event::ServerError(error) if is_violation(error) => {
+                self.violations.fetch_add(1, Ordering::Relaxed);
+                self.metrics.violations.add(1, &[]);
+                tracing::error!(%error, "NATS does not permit this");
+            }
+            Event::ServerError(error) => tracing::warn!(%error, "NATS reports an error"),
+            Event::ClientError(error) => tracing::debug!(%error, "the NATS client reports an error"),
+            Event::Draining | Event::LameDuckMode => tracing::info!(%event, "NATS"),
+        }
+    }
+}
+
+/// The server has no code for it, only the words `Permissions Violation for …`.
+fn is_violation(error: &ServerError) -> bool {
+    match error {
+        ServerError::AuthorizationViolation => true,
+        ServerError::Other(text) => text.to_ascii_lowercase().contains("permissions violation"),
+        ServerError::SlowConsumer(_) => false,
+    }
+}
+
+/// Runs `work` until `until` at the latest.
+pub(crate) async fn until<F: Future>(until: Instant, work: F) -> Option<F::Output> {
+    timeout_at(until, work).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let settings = Settings {
+            url: "nats://localhost".into(),
+            user: "orders".into(),
+            password: "hunter2".into(),
+            service: "orders".into(),
+            instance: "orders-1".into(),
+        };
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_server_says_in_words_what_it_does_not_permit() {
+        assert!(is_violation(&ServerError::Other("Permissions Violation for Publish to \"x\"".into())));
+        assert!(!is_violation(&ServerError::Other("Maximum Payload Violation".into())));
+    }
+
+    #[test]
+    fn a_lost_server_is_looked_for_at_once_and_then_at_short_random_intervals() {
+        assert_eq!(reconnect_pause(1), Duration::ZERO);
+        for attempt in 2..50 {
+            let pause = reconnect_pause(attempt);
+            assert!(pause >= RECONNECT_PAUSE_MAX / 10 && pause <= RECONNECT_PAUSE_MAX, "{pause:?}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The loop around a durable consumer: bind, pull, hand over, bind again when it is gone.
+
+use std::time::Duration;
+
+use async_nats::jetstream::Message;
+use stampede_retry::Backoff;
+use tokio_util::sync::CancellationToken;
+
+use crate::jetstream::ConsumerInfo;
+use crate::pull::{Lost, Pull};
+use crate::{BoxError, Bus, ConsumerSettings};
+
+/// Pauses between attempts to find a consumer that is not there.
+const BIND_BASE: Duration = Duration::from_millis(100);
+const BIND_MAX: Duration = Duration::from_secs(2);
+/// Where a consumer names no acknowledgement time-out, the server takes this.
+const ACK_WAIT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// A durable consumer that somebody else made.
+#[derive(Clone)]
+pub(crate) struct Durable {
+    pub(crate) bus: Bus,
+    pub(crate) stream: String,
+    pub(crate) consumer: String,
+    pub(crate) settings: ConsumerSettings,
+}
+
+/// What the consumer's configuration asks of whoever handles its messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Later the server gives the messages to somebody else; a quarter of its patience is kept for answering.
+    pub(crate) handle_within: Duration,
+    /// The delivery after which the server gives up.
+    pub(crate) max_deliver: Option<u64>,
+}
+
+impl Limits {
+    fn of(info: &ConsumerInfo) -> Self {
+        let ack_wait =
+            Some(info.config.ack_wait()).filter(|wait| !wait.is_zero()).unwrap_or(ACK_WAIT_DEFAULT);
+        Self { handle_within: ack_wait * 3 / 4, max_deliver: info.config.max_deliver() }
+    }
+
+    /// Whether the server will not deliver it again whatever it is told.
+    pub(crate) fn is_last(self, delivered: u64) -> bool {
+        self.max_deliver.is_some_and(|max| delivered >= max)
+    }
+}
+
+/// What is done with a batch. Every message of it has to be answered.
+pub(crate) trait Work: Send {
+    /// `attempt` counts the batches in a row that failed, this one included.
+    fn work(
+        &mut self,
+        batch: Vec<Message>,
+        limits: Limits,
+        failures: u32,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+impl Durable {
+    /// Works until `shutdown`, and finishes the batch in hand.
+    pub(crate) async fn run(self, shutdown: &CancellationToken, mut work: impl Work) -> Result<(), BoxError> {
+        let find_again = Backoff::try_new(BIND_BASE, BIND_MAX)?;
+        let mut attempt = 0;
+        while !shutdown.is_cancelled() {
+            let lost = match self.bind().await {
+                Ok((limits, pull)) => {
+                    tracing::info!(stream = self.stream, consumer = self.consumer, "consumer bound");
+                    attempt = 0;
+                    match self.consume(pull, limits, shutdown, &mut work).await {
+                        Ok(()) => break,
+                        Err(lost) => lost,
+                    }
+                }
+                Err(lost) => lost,
+            };
+            self.bus
+                .metrics()
+                .rebinds
+                .add(1, &[opentelemetry::KeyValue::new("consumer", self.consumer.clone())]);
+            // Once for the event, quietly while it lasts.
+            if attempt == 0 {
+                tracing::warn!(stream = self.stream, consumer = self.consumer, reason = %lost, "waiting for the consumer");
+            }
+            let pause = find_again.delay(attempt, &mut rand::rng());
+            attempt = attempt.saturating_add(1);
+            let _ = shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+        }
+        self.last_words().await;
+        Ok(())
+    }
+
+    async fn bind(&self) -> Result<(Limits, Pull), Lost> {
+        let info = self.bus.consumer_info(&self.stream, &self.consumer).await?;
+        let info = info.ok_or_else(|| Lost("there is no such stream or consumer".to_owned()))?;
+        let pull = Pull::open(&self.bus, &self.stream, &self.consumer).await?;
+        Ok((Limits::of(&info), pull))
+    }
+
+    async fn consume(
+        &self,
+        mut pull: Pull,
+        limits: Limits,
+        shutdown: &CancellationToken,
+        work: &mut impl Work,
+    ) -> Result<(), Lost> {
+        let mut failures = 0;
+        while !shutdown.is_cancelled() {
+            let batch = pull.fetch(self.settings.batch, self.settings.wait, shutdown).await?;
+            if batch.messages.is_empty() {
+                continue;
+            }
+            match work.work(batch.messages, limits, failures).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    tracing::error!(
+                        consumer = self.consumer,
+                        failures,
+                        error = &*error as &dyn std::error::Error,
+                        "a batch failed and comes again"
+                    );
+                    let pause = self.settings.retry_after(failures);
+                    let _ = shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Acknowledgements are only buffered when they are given.
+    async fn last_words(&self) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.bus.client().flush()).await;
+    }
+}

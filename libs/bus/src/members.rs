@@ -1,0 +1,107 @@
+//! Heartbeats: saying that this process lives, and knowing who else does.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use stampede_contracts::Heartbeat;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::roster::Roster;
+use crate::{BoxError, Bus};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A heartbeat that cannot be handed over now says nothing any more.
+const SEND_WITHIN: Duration = Duration::from_millis(500);
+const SUBJECT: &str = "oam.heartbeat.*.*";
+
+impl Bus {
+    /// Says once a second what `heartbeat` returns, until `shutdown`; then once more, with `ready` false, so that
+    /// nobody sends new work to a process that is about to end.
+    ///
+    /// # Errors
+    /// None while it runs.
+    pub async fn heartbeat<F>(&self, heartbeat: F, shutdown: CancellationToken) -> Result<(), BoxError>
+    where
+        F: Fn() -> Heartbeat + Send,
+    {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            self.say(&heartbeat()).await;
+        }
+        self.say(&Heartbeat { ready: false, ..heartbeat() }).await;
+        Ok(())
+    }
+
+    async fn say(&self, heartbeat: &Heartbeat) {
+        if !self.is_connected() {
+            // The client library would keep it, and send it when it is long untrue.
+            return;
+        }
+        match serde_json::to_vec(heartbeat) {
+            Ok(payload) => {
+                let sending = self.client().publish(heartbeat.subject(), payload.into());
+                let _ = tokio::time::timeout(SEND_WITHIN, sending).await;
+            }
+            Err(error) => tracing::error!(%error, "a heartbeat has no form in JSON"),
+        }
+    }
+}
+
+/// Who lives, kept up to date by [`Members::run`]. A handle: clones share what is known.
+///
+/// A member lives three seconds after its last heartbeat. While nobody at all is heard, NATS is away: then the last
+/// known set stays.
+#[derive(Clone)]
+pub struct Members {
+    bus: Bus,
+    roster: Arc<Mutex<Roster>>,
+}
+
+impl Members {
+    /// Nobody is known until [`run`](Self::run) listens.
+    pub fn new(bus: Bus) -> Self {
+        Self { bus, roster: Arc::default() }
+    }
+
+    /// Listens until `shutdown`.
+    ///
+    /// # Errors
+    /// When the connection was closed for good.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), BoxError> {
+        let mut subscriber = self.bus.client().subscribe(SUBJECT).await?;
+        while let Some(message) = shutdown.run_until_cancelled(subscriber.next()).await {
+            let message = message.ok_or("the connection to NATS was closed")?;
+            match serde_json::from_slice::<Heartbeat>(&message.payload) {
+                // Rights are given by subject: nobody speaks for another service.
+                Ok(heartbeat) if heartbeat.subject() == *message.subject => {
+                    self.roster().hear(heartbeat, Instant::now());
+                }
+                Ok(_) => {
+                    tracing::warn!(subject = %message.subject, "a heartbeat under another's name");
+                }
+                Err(error) => {
+                    tracing::warn!(subject = %message.subject, %error, "a heartbeat cannot be read");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The base URL of a member of `service` that takes work, such as `http://10.0.0.7:8080`; another one each time.
+    pub fn pick(&self, service: &str) -> Option<String> {
+        self.roster().pick(service).map(|address| format!("http://{address}"))
+    }
+
+    /// What all living members of `service` last said, by name, ready or not.
+    pub fn all(&self, service: &str) -> Vec<Heartbeat> {
+        self.roster().all(service)
+    }
+
+    /// The roster is whole after every statement, so a panic elsewhere does not spoil it.
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

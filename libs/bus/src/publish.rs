@@ -1,0 +1,153 @@
+//! Publishing with an acknowledgement.
+
+use std::time::{Duration, Instant as Clock};
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
+use bytes::Bytes;
+use futures::future::join_all;
+use stampede_contracts::header;
+use stampede_telemetry::trace;
+use tokio::time::Instant;
+use tracing::{Instrument, Span, field};
+
+use crate::replies::{Pending, Unanswered};
+use crate::{Bus, Message};
+
+/// Sending and acknowledging of a whole batch. A stream whose leader was lost needs longer to find another; whoever
+/// publishes tries again anyway.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
+/// "Store failed", with the reason in words; a full stream among them.
+const STORE_FAILED: u64 = 10_077;
+
+/// A message was not stored, or nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// No stream takes this subject, or JetStream has no leader for it just now.
+    #[error("no stream takes this subject")]
+    NoStream,
+    /// The stream is full and refuses new messages: the push back of a work queue.
+    #[error("the stream is full: {0}")]
+    Full(String),
+    /// There is no connection.
+    #[error("there is no connection to NATS")]
+    Unavailable,
+    /// No acknowledgement in time. It may be stored; sending it again with the same id is safe.
+    #[error("no acknowledgement in time")]
+    TimedOut,
+    /// The message itself cannot be sent, for example because it is too large. Sending it again does not help.
+    #[error("the message cannot be sent: {0}")]
+    Unsendable(String),
+    /// JetStream said no.
+    #[error("JetStream refuses: {0}")]
+    Refused(String),
+}
+
+impl PublishError {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::NoStream => "no_stream",
+            Self::Full(_) => "full",
+            Self::Unavailable => "disconnected",
+            Self::TimedOut => "timed_out",
+            Self::Unsendable(_) => "unsendable",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
+impl From<Unanswered> for PublishError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Disconnected => Self::Unavailable,
+            Unanswered::NoResponders => Self::NoStream,
+            Unanswered::TimedOut => Self::TimedOut,
+            Unanswered::Unsendable(text) => Self::Unsendable(text),
+        }
+    }
+}
+
+impl Bus {
+    /// Publishes one message and waits until a stream has it, five seconds at most.
+    ///
+    /// # Errors
+    /// [`PublishError`]
+    pub async fn publish(&self, message: &Message) -> Result<(), PublishError> {
+        let mut results = self.publish_all(std::slice::from_ref(message)).await;
+        results.pop().unwrap_or(Err(PublishError::TimedOut))
+    }
+
+    /// Sends all messages in their order, then waits until streams have them, five seconds at most for all together.
+    /// The results are in the order of the messages; what JetStream knew already counts as stored.
+    pub async fn publish_all(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
+        let span = tracing::info_span!(
+            "publish",
+            otel.kind = "producer",
+            messaging.system = "nats",
+            messaging.operation.name = "send",
+            messaging.batch.message_count = messages.len(),
+            otel.status_code = field::Empty,
+        );
+        for message in messages {
+            if let Some(other) = &message.traceparent {
+                trace::add_link(&span, other);
+            }
+        }
+        async {
+            let results = self.send_all(messages).await;
+            if results.iter().any(Result::is_err) {
+                Span::current().record("otel.status_code", "ERROR");
+            }
+            results
+        }
+        .instrument(span.clone())
+        .await
+    }
+
+    async fn send_all(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
+        let started = Clock::now();
+        let deadline = Instant::now() + ACKNOWLEDGED_WITHIN;
+        let mut sent = Vec::with_capacity(messages.len());
+        for message in messages {
+            let mut headers = message.headers();
+            if message.traceparent.is_none()
+                && let Some(traceparent) = trace::traceparent()
+            {
+                headers.insert(header::TRACEPARENT, traceparent);
+            }
+            let payload = Bytes::copy_from_slice(&message.payload);
+            sent.push(self.send(message.subject.clone(), headers, payload, deadline).await);
+        }
+        let results = join_all(sent.into_iter().map(|pending| acknowledged(pending, deadline))).await;
+        for (message, result) in messages.iter().zip(&results) {
+            let error = result.as_ref().err().map(PublishError::as_str);
+            self.metrics().operation("send", &message.ce_type, error, started);
+        }
+        results
+    }
+
+    /// Publishes anything, and waits until a stream has it.
+    pub(crate) async fn store(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<(), PublishError> {
+        let deadline = Instant::now() + ACKNOWLEDGED_WITHIN;
+        acknowledged(self.send(subject, headers, payload, deadline).await, deadline).await
+    }
+}
+
+async fn acknowledged(pending: Result<Pending, Unanswered>, deadline: Instant) -> Result<(), PublishError> {
+    let answer = pending?.receive(deadline).await?;
+    match serde_json::from_slice(&answer.payload) {
+        Ok(Response::<PublishAck>::Ok(_)) => Ok(()),
+        Ok(Response::Err { error }) if error.error_code().0 == STORE_FAILED => {
+            Err(PublishError::Full(error.to_string()))
+        }
+        Ok(Response::Err { error }) => Err(PublishError::Refused(error.to_string())),
+        Err(error) => Err(PublishError::Refused(error.to_string())),
+    }
+}
