@@ -1,12 +1,15 @@
 //! The admin listener: probes, metrics and version, apart from the public door.
 
+use std::sync::{Arc, OnceLock};
+
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use serde::Serialize;
 use stampede_telemetry::Metrics;
+use tower::ServiceExt;
 
 use crate::Readiness;
 
@@ -19,6 +22,8 @@ pub(crate) struct Admin {
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Metrics,
     pub(crate) version: Version,
+    /// What a service shows beside, set once it has been built.
+    pub(crate) more: Arc<OnceLock<Router>>,
 }
 
 /// Which process this is.
@@ -36,6 +41,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/startupz", get(startupz))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
+        .fallback(more)
         .with_state(admin)
 }
 
@@ -66,6 +72,13 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 
 async fn version(State(admin): State<Admin>) -> axum::Json<Version> {
     axum::Json(admin.version)
+}
+
+async fn more(State(admin): State<Admin>, request: Request) -> Response {
+    match admin.more.get() {
+        Some(router) => router.clone().oneshot(request).await.into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 fn status(fine: bool) -> StatusCode {

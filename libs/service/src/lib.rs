@@ -8,6 +8,7 @@ mod error;
 pub mod extract;
 pub mod http;
 mod life;
+mod listeners;
 mod node;
 pub mod readiness;
 mod secret;

@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use stampede_contracts::{Heartbeat, Timestamp};
@@ -34,6 +35,7 @@ pub struct Node {
     pub(crate) readiness: Readiness,
     pub(crate) telemetry: Telemetry,
     pub(crate) pools: Mutex<Vec<PgPool>>,
+    pub(crate) admin_more: Arc<OnceLock<Router>>,
     service: &'static str,
     version: &'static str,
     env: Env,
@@ -96,10 +98,16 @@ impl Node {
         let telemetry = telemetry(service, version, &settings)?;
         let readiness = Readiness::default();
         let mut admin_task = JoinSet::new();
+        let admin_more = Arc::default();
         let admin = match command {
             Command::Serve => {
                 let version = Version { service, version, instance: settings.instance.clone() };
-                let shown = Admin { readiness: readiness.clone(), metrics: telemetry.metrics(), version };
+                let shown = Admin {
+                    readiness: readiness.clone(),
+                    metrics: telemetry.metrics(),
+                    version,
+                    more: Arc::clone(&admin_more),
+                };
                 Some(start_admin(&settings, shown, &mut admin_task)?)
             }
             Command::Migrate | Command::Other(_) => None,
@@ -114,6 +122,7 @@ impl Node {
             readiness,
             telemetry,
             pools: Mutex::default(),
+            admin_more,
             service,
             version,
             env,
@@ -208,11 +217,7 @@ impl Node {
     /// # Errors
     /// [`Error::Listen`].
     pub async fn listen(&self) -> Result<(TcpListener, SocketAddr), Error> {
-        let address = self.settings.http_listen;
-        let failed = |source| Error::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        Ok((listener, bound))
+        self.listen_on(self.settings.http_listen).await
     }
 
     /// What this node says of itself once a second while it serves; `http` is the bound address, if it has one.

@@ -1,0 +1,42 @@
+//! Doors beside the main one, for services that have callers of two kinds.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use tokio::net::TcpListener;
+
+use crate::http::server::Server;
+use crate::{Error, Node};
+
+impl Node {
+    /// Binds an address. Nothing is accepted before it is served.
+    ///
+    /// # Errors
+    /// [`Error::Listen`].
+    pub async fn listen_on(&self, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+        let failed = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        Ok((listener, bound))
+    }
+
+    /// Serves `router` on a listener of its own from now on, until [`draining`](Self::draining). The requests that
+    /// are then open are finished like [`tasks`](Self::tasks).
+    pub fn serve_beside(&self, listener: TcpListener, router: Router) {
+        let server = Server {
+            listener,
+            router,
+            connections_max: self.settings.http_connections_max,
+            idle_timeout: self.settings.http_idle_timeout,
+        };
+        self.tasks.spawn(server.run(self.draining.clone()));
+    }
+
+    /// Serves `router` on the admin listener too, for operators only: what it does not know itself goes there. Only
+    /// the first router counts.
+    pub fn serve_on_admin(&self, router: Router) {
+        if self.admin_more.set(router).is_err() {
+            tracing::error!("the admin listener has more routes already; these are not served");
+        }
+    }
+}
