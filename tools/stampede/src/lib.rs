@@ -1,1 +1,26 @@
-//! stampede
+#![doc = include_str!("../README.md")]
+
+mod cargo;
+pub mod cli;
+mod commands;
+pub mod control;
+mod env;
+mod http;
+mod infra;
+mod layers;
+mod layout;
+mod leftovers;
+pub mod platform;
+mod ports;
+mod process;
+mod progress;
+pub mod provision;
+pub mod run_file;
+pub mod scratch;
+pub mod secrets;
+mod seed;
+mod services;
+mod signals;
+pub mod state;
+
+pub use process::identity::Identity;

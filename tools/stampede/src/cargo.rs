@@ -1,0 +1,114 @@
+//! Building the services, and finding what was built.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::services::SERVICES;
+use crate::state;
+
+/// How the services are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Fast to build.
+    Dev,
+    /// Fast to run.
+    Release,
+}
+
+/// The folder with all binaries of the services.
+#[derive(Clone, Debug)]
+pub(crate) struct Binaries {
+    folder: PathBuf,
+}
+
+impl Binaries {
+    /// The binaries in that folder.
+    pub(crate) fn in_folder(folder: &Path) -> anyhow::Result<Self> {
+        let binaries = Self { folder: folder.to_path_buf() };
+        for service in SERVICES {
+            let program = binaries.program(service.package);
+            ensure!(
+                program.is_file(),
+                "{} is not built; run without --no-build, or: cargo build --workspace --bins",
+                program.display()
+            );
+        }
+        Ok(binaries)
+    }
+
+    /// Those that lie beside this program.
+    pub(crate) fn beside_us() -> anyhow::Result<Self> {
+        let own = std::env::current_exe().context("this program does not know where it lies")?;
+        Self::in_folder(own.parent().unwrap_or(Path::new("/")))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn program(&self, package: &str) -> PathBuf {
+        self.folder.join(package)
+    }
+}
+
+/// A line of cargo's `--message-format=json`, as far as we read it.
+#[derive(Debug, Deserialize)]
+struct Message {
+    executable: Option<PathBuf>,
+}
+
+/// Cargo, the same one that runs us if it does.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Queries are checked against the committed `.sqlx`, never against a database somebody happens to have.
+    command.env_remove("DATABASE_URL").stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Builds all services; cargo shows its progress on standard error.
+pub(crate) async fn build(profile: Profile) -> anyhow::Result<Binaries> {
+    let workspace = state::workspace().context("not inside a checkout, so there is nothing to build")?;
+    let mut command = cargo();
+    command.arg("build").args(["--message-format", "json-render-diagnostics"]).current_dir(&workspace);
+    for service in SERVICES {
+        command.args(["--package", service.package]);
+    }
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo cannot be started")?;
+    let output = child.stdout.take().context("cargo's output is closed")?;
+    let mut lines = BufReader::new(output).lines();
+    let mut folder = None;
+    while let Some(line) = lines.next_line().await? {
+        if let Some(program) = executable(&line) {
+            folder = program.parent().map(Path::to_path_buf);
+        }
+    }
+    let status = child.wait().await?;
+    ensure!(status.success(), "the services do not build ({status})");
+    Binaries::in_folder(&folder.context("cargo built no program")?)
+}
+
+fn executable(line: &str) -> Option<PathBuf> {
+    serde_json::from_str::<Message>(line).ok()?.executable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_told_from_libraries() {
+        let program = r#"{"reason":"compiler-artifact","target":{"kind":["bin"]},"executable":"/t/debug/stampede-orders"}"#;
+        assert_eq!(executable(program), Some(PathBuf::from("/t/debug/stampede-orders")));
+        assert_eq!(executable(r#"{"reason":"compiler-artifact","executable":null}"#), None);
+        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(executable("warning: not json"), None);
+    }
+}

@@ -1,0 +1,183 @@
+//! The commands and their options.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{check_layers, down, provision, restart, status, test, up};
+use crate::control::Keep;
+use crate::services::{Replicas, Setting};
+use crate::state::StateDir;
+
+/// Sells tickets while a stampede of buyers arrives.
+#[derive(Debug, Parser)]
+#[command(name = "stampede", bin_name = "cargo stampede", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the whole platform and keep it running until Ctrl-C.
+    Up(Up),
+    /// Show every process: how it is, where it listens, how much memory it holds.
+    Status(Place),
+    /// Stop the platform that runs in a state folder.
+    Down(Place),
+    /// Stop and start one process, or all of a kind, and wait until they are ready.
+    Restart(Restart),
+    /// Make or update the streams, buckets and consumers of NATS.
+    Provision(Provision),
+    /// Run everything that must be green, on its own Postgres and NATS.
+    Test(Test),
+    /// Check who imports whom: libs, services and tools.
+    CheckLayers,
+}
+
+/// Which platform.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Place {
+    /// Folder of the platform [default: .stampede in the checkout]
+    #[arg(long, value_name = "DIR", env = "STAMPEDE_STATE")]
+    state: Option<PathBuf>,
+}
+
+/// Options of `up`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Build for speed.
+    #[arg(long)]
+    pub(crate) release: bool,
+    /// Use binaries that are built already.
+    #[arg(long)]
+    pub(crate) no_build: bool,
+    /// Where they are [default: beside this program]
+    #[arg(long, value_name = "DIR", requires = "no_build")]
+    pub(crate) binaries: Option<PathBuf>,
+    /// Listen on free ports instead of 8080 and 8081.
+    #[arg(long)]
+    pub(crate) random_ports: bool,
+    /// More processes of a kind, for example orders=2,inventory=3
+    #[arg(long, value_name = "SERVICE=N,…", value_parser = Replicas::parse, default_value = "", hide_default_value = true)]
+    pub(crate) replicas: Replicas,
+    /// A setting of a service, for example --set orders.DRAIN_TIMEOUT_MS=500 (may be repeated)
+    #[arg(long = "set", value_name = "SERVICE.KEY=VALUE", value_parser = Setting::parse)]
+    pub(crate) settings: Vec<Setting>,
+    /// Delete all data first.
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Make no shows.
+    #[arg(long)]
+    pub(crate) no_seed: bool,
+    /// Only Postgres, NATS and the mail sink; no services.
+    #[arg(long)]
+    pub(crate) infra: bool,
+    /// Return when everything is ready, and leave it running.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// We are what `--detach` left running.
+    #[arg(long, hide = true)]
+    pub(crate) detached: bool,
+}
+
+/// Options of `restart`.
+#[derive(Args, Debug)]
+pub(crate) struct Restart {
+    #[command(flatten)]
+    place: Place,
+    /// A process (orders-2) or a kind (orders).
+    name: String,
+    /// Delete all of JetStream on the way; only for nats. Nothing acknowledged may be lost.
+    #[arg(long)]
+    lose_store: bool,
+}
+
+/// Options of `provision`.
+#[derive(Args, Debug)]
+pub(crate) struct Provision {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Have all state published again, not only where a stream is new.
+    #[arg(long)]
+    pub(crate) refill: bool,
+    /// A NATS that `up` does not run.
+    #[arg(long, value_name = "URL", env = "NATS_URL", requires = "password")]
+    pub(crate) url: Option<String>,
+    /// Its user that may make streams.
+    #[arg(long, env = "NATS_USER", default_value = crate::provision::OPERATOR)]
+    pub(crate) user: String,
+    /// That user's password; better in the environment than on the command line.
+    #[arg(long, env = "NATS_PASSWORD", hide_env_values = true)]
+    pub(crate) password: Option<String>,
+    /// Copies of every stream, in a cluster.
+    #[arg(long, value_name = "N", env = "STREAM_REPLICAS", default_value_t = 1)]
+    pub(crate) stream_replicas: usize,
+}
+
+/// Options of `test`.
+#[derive(Args, Debug)]
+pub(crate) struct Test {
+    /// Only tests whose names contain one of these (then no examples in documentation).
+    pub(crate) filter: Vec<String>,
+}
+
+impl Place {
+    /// The folder, made when it is missing.
+    pub(crate) fn create(&self) -> anyhow::Result<StateDir> {
+        StateDir::create(&self.root()?)
+    }
+
+    /// The folder, which must be there.
+    pub(crate) fn existing(&self) -> anyhow::Result<StateDir> {
+        StateDir::existing(&self.root()?)
+    }
+
+    fn root(&self) -> anyhow::Result<PathBuf> {
+        self.state.clone().map_or_else(StateDir::default_root, Ok)
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Whatever kept the command from doing it, for a person to read.
+pub async fn run() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Up(options) => up::run(options).await,
+        Command::Status(place) => status::run(&place.existing()?).await,
+        Command::Down(place) => down::run(&place.existing()?).await,
+        Command::Restart(options) => {
+            let keep = if options.lose_store { Keep::Nothing } else { Keep::Everything };
+            restart::run(&options.place.existing()?, &options.name, keep).await
+        }
+        Command::Provision(options) => provision::run(&options).await,
+        Command::Test(options) => test::run(&options.filter).await,
+        Command::CheckLayers => check_layers::run().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn replicas_and_settings_are_read() {
+        let line =
+            ["stampede", "up", "--replicas", "orders=2", "--set", "orders.A=1", "--set", "catalog.B=2"];
+        let Command::Up(up) = Cli::try_parse_from(line).unwrap().command else { panic!("not up") };
+        assert_eq!(up.replicas, Replicas::parse("orders=2").unwrap());
+        assert_eq!(up.settings.len(), 2);
+        assert!(Cli::try_parse_from(["stampede", "up", "--replicas", "nobody=2"]).is_err());
+    }
+}

@@ -1,0 +1,34 @@
+//! `check-layers`: the layer rules, on the tree as it is.
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+
+use crate::layers::{self, Metadata};
+use crate::{cargo, progress, state};
+
+pub(crate) async fn run() -> anyhow::Result<ExitCode> {
+    let workspace = state::workspace().context("not inside a checkout of Stampede")?;
+    let mut command = cargo::cargo();
+    command.args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(&workspace);
+    let output = command.output().await.context("cargo cannot be started")?;
+    ensure!(output.status.success(), "cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    let path = workspace.join("libs/edges.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let edges = layers::read_edges(&text)?;
+    let takes_lints = |manifest: &std::path::Path| {
+        fs::read_to_string(manifest).is_ok_and(|text| layers::takes_workspace_lints(&text))
+    };
+    let broken = layers::violations(&metadata, &edges, takes_lints);
+    if broken.is_empty() {
+        progress::say("layers: as they should be");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for sentence in &broken {
+        progress::say(sentence);
+    }
+    progress::say(format_args!("\n{} broken rules; see CONTRIBUTING.md", broken.len()));
+    Ok(ExitCode::FAILURE)
+}

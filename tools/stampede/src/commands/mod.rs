@@ -1,0 +1,9 @@
+//! One module a command.
+
+pub(crate) mod check_layers;
+pub(crate) mod down;
+pub(crate) mod provision;
+pub(crate) mod restart;
+pub(crate) mod status;
+pub(crate) mod test;
+pub(crate) mod up;

@@ -1,0 +1,168 @@
+//! The environment of every service, put together in this one place from layout and secrets. Which keys there are
+//! is written in each service's README; how they are read, in its `config.rs`.
+
+use crate::layout::{Instance, Layout};
+use crate::secrets::Secrets;
+use crate::services::Setting;
+
+/// Taken over from whoever started us, when set: how much is logged and where traces go is the person's choice.
+const PASSED_ON: [&str; 3] = ["RUST_LOG", "LOG_FORMAT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+/// Sender of the mails.
+const MAIL_FROM: &str = "Stampede Tickets <tickets@stampede.example>";
+
+/// Keys and values, later ones stronger.
+type Pairs = Vec<(String, String)>;
+
+/// The environment of one process.
+pub(crate) fn of(
+    instance: &Instance,
+    layout: &Layout,
+    secrets: &Secrets,
+    settings: &[Setting],
+) -> anyhow::Result<Pairs> {
+    let mut env = common(instance, layout, secrets)?;
+    env.extend(own(instance, layout, secrets)?.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    let chosen = settings.iter().filter(|setting| setting.service == instance.service.name);
+    env.extend(chosen.map(|setting| (setting.key.clone(), setting.value.clone())));
+    Ok(env)
+}
+
+/// What every service is told.
+fn common(instance: &Instance, layout: &Layout, secrets: &Secrets) -> anyhow::Result<Pairs> {
+    let service = instance.service;
+    let mut env: Pairs = PASSED_ON
+        .iter()
+        .filter_map(|key| std::env::var(key).ok().map(|value| ((*key).to_owned(), value)))
+        .collect();
+    let mut set = |key: &str, value: String| env.push((key.to_owned(), value));
+    set("INSTANCE", instance.name.clone());
+    for (listener, port) in &instance.ports {
+        set(&format!("{}_LISTEN", listener.to_uppercase()), format!("127.0.0.1:{port}"));
+    }
+    if let Some(database) = service.database {
+        let password = secrets.postgres_password(database)?;
+        let port = layout.postgres;
+        set(
+            "DATABASE_URL",
+            format!("postgres://{database}:{password}@127.0.0.1:{port}/{database}?sslmode=disable"),
+        );
+    }
+    if service.nats {
+        set("NATS_URL", format!("nats://127.0.0.1:{}", layout.nats.client));
+        set("NATS_USER", service.name.to_owned());
+        set("NATS_PASSWORD", secrets.nats_password(service.name)?);
+    }
+    Ok(env)
+}
+
+/// What only this service is told.
+fn own(
+    instance: &Instance,
+    layout: &Layout,
+    secrets: &Secrets,
+) -> anyhow::Result<Vec<(&'static str, String)>> {
+    Ok(match instance.service.name {
+        "gateway" => vec![
+            ("SESSION_KEY", secrets.session_key()?),
+            ("FINGERPRINT_KEY", secrets.fingerprint_key()?),
+            ("OPERATOR_TOKEN", secrets.operator_token()?),
+            ("TEST_CARDS_URL", layout.url("psp-sim", "tokens")),
+        ],
+        "lobby" => vec![("PASS_SIGNING_KEY", secrets.pass_signing_key()?.seed)],
+        "inventory" => vec![("PASS_PUBLIC_KEY", secrets.pass_signing_key()?.public)],
+        "orders" => vec![
+            ("TICKET_SIGNING_KEY", secrets.ticket_signing_key()?.seed),
+            ("FINGERPRINT_KEY", secrets.fingerprint_key()?),
+        ],
+        "payments" => vec![
+            ("PSP_URL", layout.url("psp-sim", "http")),
+            ("PSP_API_KEY", secrets.psp_api_key()?),
+            ("WEBHOOK_SECRET", secrets.webhook_secret()?),
+        ],
+        "psp-sim" => vec![
+            ("API_KEY", secrets.psp_api_key()?),
+            ("WEBHOOK_URL", format!("{}/webhooks", layout.url("payments", "webhook"))),
+            ("WEBHOOK_SECRET", secrets.webhook_secret()?),
+        ],
+        "notify" => vec![
+            ("SMTP_URL", format!("smtp://127.0.0.1:{}", layout.smtp)),
+            ("MAIL_FROM", MAIL_FROM.to_owned()),
+        ],
+        _ => Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::layout::PublicPorts;
+    use crate::scratch::Scratch;
+    use crate::services::Replicas;
+    use crate::state::StateDir;
+
+    struct Fixture {
+        layout: Layout,
+        secrets: Secrets,
+        _scratch: Scratch,
+    }
+
+    fn fixture() -> Fixture {
+        let scratch = Scratch::new("env").unwrap();
+        let state = StateDir::create(scratch.path()).unwrap();
+        let replicas = Replicas::parse("orders=2").unwrap();
+        let layout = Layout::plan(&replicas, PublicPorts::Random).unwrap();
+        Fixture { layout, secrets: Secrets::open(&state).unwrap(), _scratch: scratch }
+    }
+
+    fn env(fixture: &Fixture, name: &str, settings: &[Setting]) -> BTreeMap<String, String> {
+        let instance = fixture.layout.instances.iter().find(|instance| instance.name == name).unwrap();
+        of(instance, &fixture.layout, &fixture.secrets, settings).unwrap().into_iter().collect()
+    }
+
+    #[test]
+    fn both_ends_are_told_the_same() {
+        let fixture = fixture();
+        let (payments, psp) = (env(&fixture, "payments-1", &[]), env(&fixture, "psp-sim-1", &[]));
+        assert_eq!(payments["PSP_API_KEY"], psp["API_KEY"]);
+        assert_eq!(payments["WEBHOOK_SECRET"], psp["WEBHOOK_SECRET"]);
+        assert_eq!(payments["PSP_URL"], format!("http://{}", psp["HTTP_LISTEN"]));
+        assert_eq!(psp["WEBHOOK_URL"], format!("http://{}/webhooks", payments["WEBHOOK_LISTEN"]));
+        assert_eq!(
+            env(&fixture, "gateway-1", &[])["TEST_CARDS_URL"],
+            format!("http://{}", psp["TOKENS_LISTEN"])
+        );
+        assert_eq!(
+            env(&fixture, "gateway-1", &[])["FINGERPRINT_KEY"],
+            env(&fixture, "orders-1", &[])["FINGERPRINT_KEY"]
+        );
+    }
+
+    #[test]
+    fn nobody_holds_what_is_not_its_own() {
+        let fixture = fixture();
+        let seed = env(&fixture, "lobby-1", &[])["PASS_SIGNING_KEY"].clone();
+        for instance in fixture.layout.instances.iter().filter(|instance| instance.service.name != "lobby") {
+            assert!(
+                !env(&fixture, &instance.name, &[]).values().any(|value| *value == seed),
+                "{}",
+                instance.name
+            );
+        }
+        assert!(!env(&fixture, "gateway-1", &[]).contains_key("DATABASE_URL"));
+        assert!(!env(&fixture, "psp-sim-1", &[]).contains_key("NATS_PASSWORD"));
+    }
+
+    #[test]
+    fn replicas_differ_and_a_setting_is_for_all_of_a_kind() {
+        let fixture = fixture();
+        let settings = [Setting::parse("orders.DRAIN_TIMEOUT_MS=7").unwrap()];
+        let (one, two) = (env(&fixture, "orders-1", &settings), env(&fixture, "orders-2", &settings));
+        assert_ne!(one["INSTANCE"], two["INSTANCE"]);
+        assert_ne!(one["HTTP_LISTEN"], two["HTTP_LISTEN"]);
+        assert_eq!(one["DATABASE_URL"], two["DATABASE_URL"]);
+        assert_eq!([&one["DRAIN_TIMEOUT_MS"], &two["DRAIN_TIMEOUT_MS"]], ["7", "7"]);
+        assert!(!env(&fixture, "catalog-1", &settings).contains_key("DRAIN_TIMEOUT_MS"));
+    }
+}

@@ -1,0 +1,38 @@
+//! The mail sink: aiosmtpd, an SMTP server from PyPI whose `Mailbox` handler keeps each mail as a file of a Maildir.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::venv::Venv;
+use crate::process::{Probe, Spec};
+use crate::state::StateDir;
+
+/// Version 1.4 has been stable for years; the next major one may change the handler.
+pub(crate) const PACKAGE: &str = "aiosmtpd>=1.4.6,<2";
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// The sink, listening on `port`.
+pub(crate) fn spec(venv: &Venv, state: &StateDir, port: u16) -> Spec {
+    let listen = format!("127.0.0.1:{port}");
+    let mail = state.mail();
+    let args = ["-m", "aiosmtpd", "--nosetuid", "--smtputf8", "--listen", &listen, "--class"];
+    Spec {
+        name: "smtp".to_owned(),
+        kind: "smtp".to_owned(),
+        program: venv.program("python"),
+        args: args.iter().map(Into::into).chain(["aiosmtpd.handlers.Mailbox".into(), mail.into()]).collect(),
+        env: Vec::new(),
+        account: None,
+        folder: Path::new("/").to_path_buf(),
+        log: state.logs().join("smtp.log"),
+        probe: Probe::Smtp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        // It leaves its loop on INT only.
+        stop_signal: Signal::INT,
+        stop_limit: STOP_LIMIT,
+        ports: BTreeMap::from([("smtp".to_owned(), port)]),
+    }
+}

@@ -1,0 +1,72 @@
+//! Free ports that stay free.
+//!
+//! The system's own choice (port 0) comes from the range it also takes for outgoing connections. A port from
+//! there, given back by a service that is started again, may be in use as the near end of somebody's connection
+//! a moment later, and the service could not come back. So ports are drawn from below that range.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::bail;
+use rand::RngExt;
+
+/// Drawn from; Linux begins its own range at 32,768 and macOS at 49,152.
+const RANGE: std::ops::Range<u16> = 20_000..32_000;
+/// Ports tried before we give up.
+const ATTEMPTS_MAX: u32 = 200;
+
+/// Hands out ports that nobody listens on, each only once.
+#[derive(Debug, Default)]
+pub(crate) struct Ports {
+    taken: Vec<u16>,
+}
+
+impl Ports {
+    /// A port on which nobody listens now.
+    pub(crate) fn free(&mut self) -> anyhow::Result<u16> {
+        let mut rng = rand::rng();
+        for _ in 0..ATTEMPTS_MAX {
+            let port = rng.random_range(RANGE);
+            if !self.taken.contains(&port) && is_free(port) {
+                self.taken.push(port);
+                return Ok(port);
+            }
+        }
+        bail!("no free port found between {} and {} in {ATTEMPTS_MAX} attempts", RANGE.start, RANGE.end)
+    }
+
+    /// A port everybody knows, as long as nobody else has it.
+    pub(crate) fn fixed(&mut self, port: u16) -> anyhow::Result<u16> {
+        if !is_free(port) {
+            bail!("port {port} is in use by another program; stop that one, or start with --random-ports");
+        }
+        self.taken.push(port);
+        Ok(port)
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let mut ports = Ports::default();
+        let mut given: Vec<u16> = (0..50).map(|_| ports.free().unwrap()).collect();
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 50);
+        assert!(given.iter().all(|port| RANGE.contains(port)));
+    }
+
+    #[test]
+    fn a_known_port_that_is_in_use_is_refused_by_name() {
+        let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = holder.local_addr().unwrap().port();
+        let refused = Ports::default().fixed(port).unwrap_err().to_string();
+        assert!(refused.contains(&port.to_string()) && refused.contains("--random-ports"), "{refused}");
+    }
+}
