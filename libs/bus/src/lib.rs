@@ -26,6 +26,7 @@ pub use connect::{Bus, ConnectError, Settings};
 pub use consumer::{Consumer, ConsumerSettings, Verdict};
 pub use dead_letter::{DeadLetterKeeper, header as dead_letter_header};
 pub use delivery::{Delivery, Undecodable};
+pub use headers::decode as decode_header;
 pub use jetstream::ApiError;
 pub use members::Members;
 pub use message::{Message, NotAnEvent};

@@ -18,11 +18,15 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::Bus;
 use crate::connect::until;
 
-type Waiting = Mutex<HashMap<u64, oneshot::Sender<async_nats::Message>>>;
+/// Who waits for which answer.
+#[derive(Default)]
+struct Waiting {
+    next: AtomicU64,
+    entries: Mutex<HashMap<u64, oneshot::Sender<async_nats::Message>>>,
+}
 
 pub(crate) struct Replies {
     prefix: String,
-    next: AtomicU64,
     waiting: Arc<Waiting>,
     _reader: AbortOnDropHandle<()>,
 }
@@ -55,27 +59,34 @@ impl Replies {
         let entries = Arc::clone(&waiting);
         let reader = tokio::spawn(async move {
             while let Some(message) = subscriber.next().await {
-                let id = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
-                let waiting = id.and_then(|id| lock(&entries).remove(&id));
-                if let Some(waiting) = waiting {
-                    // It fails when whoever waited has just given up.
-                    let _ = waiting.send(message);
-                }
+                entries.resolve(message);
             }
         });
-        Ok(Self { prefix, next: AtomicU64::new(0), waiting, _reader: AbortOnDropHandle::new(reader) })
+        Ok(Self { prefix, waiting, _reader: AbortOnDropHandle::new(reader) })
     }
+}
 
-    fn expect(&self) -> Pending {
+impl Waiting {
+    fn expect(self: &Arc<Self>) -> Pending {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
-        lock(&self.waiting).insert(id, sender);
-        Pending { id, answer, waiting: Arc::clone(&self.waiting) }
+        self.entries().insert(id, sender);
+        Pending { id, answer, waiting: Arc::clone(self) }
     }
 
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        lock(&self.waiting).len()
+    /// Gives an answer to whoever waits for it; the last token of its subject says who.
+    fn resolve(&self, message: async_nats::Message) {
+        let id = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
+        let waiting = id.and_then(|id| self.entries().remove(&id));
+        if let Some(waiting) = waiting {
+            // It fails when whoever waited has just given up.
+            let _ = waiting.send(message);
+        }
+    }
+
+    /// The map is whole after every statement, so a panic elsewhere does not spoil it.
+    fn entries(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<async_nats::Message>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,7 +106,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        lock(&self.waiting).remove(&self.id);
+        self.waiting.entries().remove(&self.id);
     }
 }
 
@@ -112,7 +123,7 @@ impl Bus {
         if !self.is_connected() {
             return Err(Unanswered::Disconnected);
         }
-        let pending = self.replies().expect();
+        let pending = self.replies().waiting.expect();
         let reply = format!("{}.{}", self.replies().prefix, pending.id);
         let sending = self.client().publish_with_reply_and_headers(subject, reply, headers, payload);
         match until(deadline, sending).await {
@@ -134,7 +145,47 @@ impl Bus {
     }
 }
 
-/// The map is whole after every statement, so a panic elsewhere does not spoil it.
-fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<async_nats::Message>>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn answer(id: u64) -> async_nats::Message {
+        async_nats::Message {
+            subject: format!("_INBOX_test.abc.{id}").into(),
+            reply: None,
+            payload: Bytes::from_static(b"yes"),
+            headers: None,
+            status: None,
+            description: None,
+            length: 3,
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(10)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_answer_finds_the_one_who_waits_for_it() {
+        let waiting = Arc::new(Waiting::default());
+        let (first, second) = (waiting.expect(), waiting.expect());
+        waiting.resolve(answer(second.id));
+        assert_eq!(second.receive(soon()).await.unwrap().payload, "yes");
+        assert_eq!(first.receive(soon()).await.unwrap_err(), Unanswered::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_who_gave_up_is_remembered() {
+        let waiting = Arc::new(Waiting::default());
+        let (late, dropped) = (waiting.expect(), waiting.expect());
+        assert_eq!(waiting.entries().len(), 2);
+        drop(dropped);
+        let id = late.id;
+        assert_eq!(late.receive(soon()).await.unwrap_err(), Unanswered::TimedOut);
+        assert_eq!(waiting.entries().len(), 0);
+        waiting.resolve(answer(id));
+        waiting.resolve(answer(u64::MAX));
+    }
 }

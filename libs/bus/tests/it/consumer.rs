@@ -1,0 +1,252 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull;
+use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Verdict};
+use stampede_testkit::{Nats, eventually};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{
+    Note, PATIENCE, WORK, WORKER, command, connect, make_work, messages_in, publish, worker,
+};
+
+pub fn settings() -> ConsumerSettings {
+    let retry_min = Duration::from_millis(20);
+    ConsumerSettings { wait: Duration::from_millis(500), retry_min, ..ConsumerSettings::default() }
+}
+
+/// Tells of every delivery, and does with it what `verdict` says.
+pub fn work(
+    bus: &Bus,
+    verdict: impl Fn(&Delivery) -> Verdict + Send + Sync + 'static,
+) -> (mpsc::Receiver<Delivery>, CancellationToken, JoinHandle<Result<(), BoxError>>) {
+    let (sender, receiver) = mpsc::channel(4_096);
+    let shutdown = CancellationToken::new();
+    let verdict = Arc::new(verdict);
+    let run = Consumer::new(bus.clone(), WORK, WORKER, settings()).run(shutdown.clone(), move |batch| {
+        let verdicts = batch.iter().map(|delivery| verdict(delivery)).collect();
+        batch.into_iter().for_each(|delivery| sender.try_send(delivery).unwrap());
+        async { Ok(verdicts) }
+    });
+    (receiver, shutdown, tokio::spawn(run))
+}
+
+async fn next(deliveries: &mut mpsc::Receiver<Delivery>) -> Delivery {
+    tokio::time::timeout(PATIENCE, deliveries.recv()).await.unwrap().unwrap()
+}
+
+fn text(delivery: &Delivery) -> String {
+    delivery.decode::<Note>().unwrap().text
+}
+
+#[tokio::test]
+async fn what_was_handled_leaves_the_queue() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, worker()).await;
+    let messages: Vec<_> = (0..200).map(command).collect();
+    publish(&bus, &messages).await;
+
+    let (mut deliveries, shutdown, run) = work(&bus, |_| Verdict::Done);
+    for message in &messages {
+        let delivery = next(&mut deliveries).await;
+        assert_eq!(delivery.message, *message);
+        assert_eq!(delivery.delivered, 1);
+    }
+    eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
+    shutdown.cancel();
+    run.await.unwrap().unwrap();
+    assert_eq!(bus.violations(), 0);
+}
+
+#[tokio::test]
+async fn what_must_wait_comes_again_after_its_time() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, worker()).await;
+    publish(&bus, &[command("later"), command("now")]).await;
+
+    let pause = Duration::from_millis(300);
+    let started = tokio::time::Instant::now();
+    let verdict = move |delivery: &Delivery| match text(delivery).as_str() {
+        "later" if delivery.delivered < 3 => Verdict::Again(pause),
+        _ => Verdict::Done,
+    };
+    let (mut deliveries, ..) = work(&bus, verdict);
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let delivery = next(&mut deliveries).await;
+        seen.push((text(&delivery), delivery.delivered));
+    }
+    seen.sort();
+    let later = |delivered| ("later".to_owned(), delivered);
+    assert_eq!(seen, [later(1), later(2), later(3), ("now".to_owned(), 1)]);
+    assert!(started.elapsed() >= 2 * pause);
+    eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_comes_again_whole() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, worker()).await;
+    publish(&bus, &[command(1), command(2)]).await;
+
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    let run =
+        Consumer::new(bus.clone(), WORK, WORKER, settings()).run(CancellationToken::new(), move |batch| {
+            let call = count.fetch_add(1, Ordering::SeqCst);
+            async move {
+                match call {
+                    0 => Err("the database is away".into()),
+                    1 => Ok(vec![]),
+                    _ => Ok(vec![Verdict::Done; batch.len()]),
+                }
+            }
+        });
+    let run = tokio::spawn(run);
+    eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
+    assert!(calls.load(Ordering::SeqCst) >= 3);
+    assert!(!run.is_finished());
+    assert_eq!(messages_in(&bus, "DLQ").await, 0);
+}
+
+#[tokio::test]
+async fn a_handler_that_hangs_is_cut_off_before_the_server_loses_patience() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, pull::Config { ack_wait: Duration::from_secs(2), ..worker() }).await;
+    publish(&bus, &[command(1)]).await;
+
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    let run =
+        Consumer::new(bus.clone(), WORK, WORKER, settings()).run(CancellationToken::new(), move |batch| {
+            let call = count.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if call == 0 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(vec![Verdict::Done; batch.len()])
+            }
+        });
+    let _run = tokio::spawn(run);
+    eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_there_yet_is_waited_for() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    let (mut deliveries, shutdown, run) = work(&bus, |_| Verdict::Done);
+    make_work(&bus, worker()).await;
+    publish(&bus, &[command("at last")]).await;
+    assert_eq!(text(&next(&mut deliveries).await), "at last");
+    shutdown.cancel();
+    run.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_is_made_anew_is_found_again() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, worker()).await;
+    let (mut deliveries, ..) = work(&bus, |_| Verdict::Done);
+    publish(&bus, &[command("before")]).await;
+    assert_eq!(text(&next(&mut deliveries).await), "before");
+
+    bus.jetstream().delete_stream(WORK).await.unwrap();
+    bus.jetstream().delete_stream("DLQ").await.unwrap();
+    make_work(&bus, worker()).await;
+    publish(&bus, &[command("after")]).await;
+    assert_eq!(text(&next(&mut deliveries).await), "after");
+}
+
+#[tokio::test]
+async fn work_goes_on_after_a_crash_of_the_server_and_after_the_loss_of_its_store() {
+    let mut nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, worker()).await;
+    let (mut deliveries, ..) = work(&bus, |_| Verdict::Done);
+    publish(&bus, &[command(1)]).await;
+    assert_eq!(text(&next(&mut deliveries).await), "1");
+
+    nats.restart().await;
+    eventually(PATIENCE, async || bus.publish(&command(2)).await.is_ok()).await;
+    eventually(PATIENCE, async || text(&next(&mut deliveries).await) == "2").await;
+
+    nats.lose_store().await;
+    let operator = connect(&nats).await;
+    make_work(&operator, worker()).await;
+    eventually(PATIENCE, async || bus.publish(&command(3)).await.is_ok()).await;
+    eventually(PATIENCE, async || text(&next(&mut deliveries).await) == "3").await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_stops_finishes_its_batch_and_leaves_the_rest_untouched() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, worker()).await;
+    let messages: Vec<_> = (0..10).map(command).collect();
+    publish(&bus, &messages).await;
+
+    let (started, finish) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (starts, finishes) = (Arc::clone(&started), Arc::clone(&finish));
+    let shutdown = CancellationToken::new();
+    let few = ConsumerSettings { batch: 4, ..settings() };
+    let run = Consumer::new(bus.clone(), WORK, WORKER, few).run(shutdown.clone(), move |batch| {
+        let (starts, finishes) = (Arc::clone(&starts), Arc::clone(&finishes));
+        async move {
+            starts.notify_one();
+            finishes.notified().await;
+            Ok(vec![Verdict::Done; batch.len()])
+        }
+    });
+    let run = tokio::spawn(run);
+    started.notified().await;
+    shutdown.cancel();
+    finish.notify_one();
+    run.await.unwrap().unwrap();
+    eventually(PATIENCE, async || messages_in(&bus, WORK).await == 6).await;
+
+    let (mut deliveries, ..) = work(&bus, |_| Verdict::Done);
+    for number in 4..10 {
+        let delivery = next(&mut deliveries).await;
+        assert_eq!((text(&delivery), delivery.delivered), (number.to_string(), 1));
+    }
+}
+
+#[tokio::test]
+async fn an_idle_consumer_stops_without_losing_what_is_on_its_way() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, worker()).await;
+
+    // While messages pour in, workers come and go in the middle of their pulls.
+    let pouring = tokio::spawn({
+        let bus = bus.clone();
+        async move {
+            for number in 0..200 {
+                publish(&bus, &[command(number)]).await;
+            }
+        }
+    });
+    let mut seen = Vec::new();
+    while seen.len() < 200 {
+        let (mut deliveries, shutdown, run) = work(&bus, |_| Verdict::Done);
+        seen.push(next(&mut deliveries).await);
+        shutdown.cancel();
+        run.await.unwrap().unwrap();
+        while let Some(delivery) = deliveries.recv().await {
+            seen.push(delivery);
+        }
+    }
+    pouring.await.unwrap();
+    assert!(seen.iter().all(|delivery| delivery.delivered == 1), "some came again");
+    eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
+}

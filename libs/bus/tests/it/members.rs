@@ -1,0 +1,99 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use stampede_bus::{Bus, Members};
+use stampede_contracts::{Heartbeat, Timestamp};
+use stampede_testkit::{Nats, eventually};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{PATIENCE, connect};
+
+fn heartbeat(instance: &str, ready: bool) -> Heartbeat {
+    Heartbeat {
+        service: "orders".into(),
+        instance: instance.into(),
+        version: "1".into(),
+        address: Some(format!("{instance}:8080")),
+        admin: format!("{instance}:8081"),
+        ready,
+        started_at: Timestamp::now(),
+    }
+}
+
+fn beat(bus: &Bus, instance: &'static str, ready: Arc<AtomicBool>) -> CancellationToken {
+    let (bus, shutdown) = (bus.clone(), CancellationToken::new());
+    let until = shutdown.clone();
+    tokio::spawn(
+        async move { bus.heartbeat(|| heartbeat(instance, ready.load(Ordering::SeqCst)), until).await },
+    );
+    shutdown
+}
+
+#[tokio::test]
+async fn members_are_found_and_leave_when_they_stop_or_take_no_work() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    let members = Members::new(bus.clone());
+    tokio::spawn(members.clone().run(CancellationToken::new()));
+    assert_eq!(members.pick("orders"), None);
+
+    let ready = Arc::new(AtomicBool::new(false));
+    let first = beat(&bus, "a", Arc::clone(&ready));
+    let _second = beat(&bus, "b", Arc::new(AtomicBool::new(true)));
+    eventually(PATIENCE, async || members.all("orders").len() == 2).await;
+    assert_eq!(members.pick("orders").as_deref(), Some("http://b:8080"));
+    assert_eq!(members.pick("orders").as_deref(), Some("http://b:8080"));
+
+    ready.store(true, Ordering::SeqCst);
+    let mut picked = Vec::new();
+    eventually(PATIENCE, async || {
+        picked = [members.pick("orders"), members.pick("orders")].into_iter().flatten().collect();
+        picked.sort();
+        picked == ["http://a:8080", "http://b:8080"]
+    })
+    .await;
+
+    first.cancel();
+    let mut picked = [None, None];
+    eventually(PATIENCE, async || {
+        picked = [members.pick("orders"), members.pick("orders")];
+        picked.iter().all(|url| url.as_deref() == Some("http://b:8080"))
+    })
+    .await;
+    eventually(PATIENCE, async || members.all("orders").len() == 1).await;
+}
+
+#[tokio::test]
+async fn while_the_server_is_away_the_last_known_set_stays() {
+    let mut nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    let members = Members::new(bus.clone());
+    tokio::spawn(members.clone().run(CancellationToken::new()));
+    let _beating = beat(&bus, "a", Arc::new(AtomicBool::new(true)));
+    eventually(PATIENCE, async || members.pick("orders").is_some()).await;
+
+    nats.freeze();
+    eventually(PATIENCE, async || !bus.is_connected()).await;
+    assert!(members.pick("orders").is_some());
+    nats.thaw();
+    nats.restart().await;
+    eventually(PATIENCE, async || bus.is_connected()).await;
+    assert!(members.pick("orders").is_some());
+}
+
+#[tokio::test]
+async fn nobody_speaks_for_another() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    let members = Members::new(bus.clone());
+    tokio::spawn(members.clone().run(CancellationToken::new()));
+    let _beating = beat(&bus, "honest", Arc::new(AtomicBool::new(true)));
+    eventually(PATIENCE, async || members.pick("orders").is_some()).await;
+
+    let forged = serde_json::to_vec(&heartbeat("forged", true)).unwrap();
+    bus.client().publish("oam.heartbeat.lobby.x", forged.into()).await.unwrap();
+    bus.client().publish("oam.heartbeat.lobby.x", "nonsense".into()).await.unwrap();
+    let _later = beat(&bus, "later", Arc::new(AtomicBool::new(true)));
+    eventually(PATIENCE, async || members.all("orders").len() == 2).await;
+    assert!(members.all("lobby").is_empty());
+}
