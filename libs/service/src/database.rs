@@ -6,7 +6,7 @@ use opentelemetry::KeyValue;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::env::EnvError;
 use crate::{Error, Settings};
@@ -25,6 +25,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Opens the pool as soon as the database can be reached.
 pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, Error> {
+    let options = pool_options(settings)?;
+    wait_for(&options, settings).await?;
     let pool = PgPoolOptions::new()
         .max_connections(settings.database_max_connections)
         .acquire_timeout(settings.database_acquire_timeout)
@@ -38,20 +40,28 @@ pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, Error> {
                 Ok(true)
             })
         })
-        .connect_lazy_with(pool_options(settings)?);
+        .connect_lazy_with(options);
+    observe(&pool);
+    Ok(pool)
+}
+
+/// Tries until a connection stands. Not through the pool, which would only say that it timed out, and not why.
+async fn wait_for(options: &PgConnectOptions, settings: &Settings) -> Result<(), Error> {
     let give_up = Instant::now() + settings.startup_timeout;
     let mut pause = PAUSE_MIN;
     loop {
-        match pool.acquire().await {
-            Ok(_connection) => break,
-            Err(error) if is_final(&error) || Instant::now() + pause > give_up => return Err(error.into()),
-            Err(error) => tracing::warn!(%error, ?pause, "the database cannot be reached yet"),
+        let attempt = timeout(settings.database_acquire_timeout, options.connect()).await;
+        let error = match attempt.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            Ok(connection) => return Ok(connection.close().await?),
+            Err(error) => error,
+        };
+        if is_final(&error) || Instant::now() + pause > give_up {
+            return Err(error.into());
         }
-        tokio::time::sleep(pause).await;
+        tracing::warn!(%error, ?pause, "the database cannot be reached yet");
+        sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
-    observe(&pool);
-    Ok(pool)
 }
 
 /// Sees to it that the schema has all of `migrator`: runs what is missing on a laptop, and in production waits for
@@ -71,7 +81,7 @@ pub(crate) async fn ensure_schema(
             return Err(Error::SchemaBehind { version, waited: settings.startup_timeout });
         }
         tracing::warn!(version, "the schema is behind; waiting for `migrate`");
-        tokio::time::sleep(pause).await;
+        sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
     Ok(())
@@ -87,7 +97,7 @@ pub(crate) async fn migrate(migrator: &Migrator, settings: &Settings) -> Result<
         connection.close().await?;
         Ok(())
     };
-    tokio::time::timeout(MIGRATION_TIMEOUT, work)
+    timeout(MIGRATION_TIMEOUT, work)
         .await
         .unwrap_or_else(|_elapsed| Err(Error::Database(sqlx::Error::PoolTimedOut)))
 }
@@ -136,10 +146,11 @@ fn base_options(settings: &Settings) -> Result<PgConnectOptions, Error> {
     let Some(url) = &settings.database_url else {
         return Err(EnvError::Missing { key, expected }.into());
     };
-    // The parser's own message is left out: it may quote the password.
-    let options: PgConnectOptions = url.expose().parse().map_err(|_unreadable: sqlx::Error| {
-        EnvError::Invalid { key, expected, reason: "it is no such URL".to_owned() }
-    })?;
+    // The parser takes other schemes too, and its message is left out because it may quote the password.
+    let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
+    let options = url.expose().parse::<PgConnectOptions>().ok().filter(|_| is_postgres);
+    let unreadable = || EnvError::Invalid { key, expected, reason: "it is no such URL".to_owned() };
+    let options = options.ok_or_else(unreadable)?;
     Ok(options.application_name(&settings.instance))
 }
 

@@ -42,8 +42,8 @@ impl Node {
     /// Serves `router` until SIGTERM, Ctrl-C, a child that was given up, or a cancelled
     /// [`draining`](Self::draining) token, and then ends in order. Without a listener it binds one by itself.
     ///
-    /// The process lives at most `DRAIN_DELAY_MS` + `DRAIN_TIMEOUT_MS` + 10 s longer than that. A second signal ends
-    /// it at once.
+    /// The process lives at most `DRAIN_DELAY_MS` + `DRAIN_TIMEOUT_MS` + 10 s longer than that. Ctrl-C while it
+    /// drains ends it at once.
     pub async fn serve(self, listener: Option<TcpListener>, router: Router) -> ExitCode {
         let listener = match listener {
             Some(listener) => Ok(listener),
@@ -98,8 +98,9 @@ impl Node {
                 End::Asked => ExitCode::SUCCESS,
                 End::GaveUp(_) => ExitCode::FAILURE,
             },
-            () = signals.next() => {
-                tracing::warn!("asked to stop again; ending at once");
+            // Only Ctrl-C: a terminal sends it to a whole group of processes, whose parent then sends SIGTERM as well.
+            () = signals.interrupted() => {
+                tracing::warn!("interrupted while draining; ending at once");
                 ExitCode::FAILURE
             }
         };
@@ -156,5 +157,9 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+
+    async fn interrupted(&mut self) {
+        self.interrupt.recv().await;
     }
 }

@@ -201,7 +201,7 @@ mod tests {
     async fn a_check_that_hangs_has_failed() {
         let readiness = Readiness::default();
         readiness.start();
-        readiness.check("stuck", || std::future::pending::<Result<(), String>>());
+        readiness.check("stuck", std::future::pending::<Result<(), String>>);
         assert_eq!(readiness.report().await.conditions[0].reason.as_deref(), Some("no answer within 1s"));
     }
 }

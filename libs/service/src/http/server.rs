@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::Service;
 
 /// How many header fields a request may have, and how many bytes its head.
 const HEADERS_MAX: usize = 64;
@@ -37,7 +37,9 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves until `stop`, then waits for the requests that are being worked on. Dropping the future ends them.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        // Builds every route with its layers now; otherwise axum would build them again for each request.
+        self.router = self.router.with_state(());
         let mut connections = JoinSet::new();
         loop {
             let has_room = connections.len() < self.connections_max;
@@ -95,10 +97,11 @@ impl Server {
 }
 
 async fn answer(
-    router: Router,
+    mut router: Router,
     peer: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     request.extensions_mut().insert(ConnectInfo(peer));
-    router.oneshot(request).await
+    // A router is always ready.
+    router.call(request).await
 }

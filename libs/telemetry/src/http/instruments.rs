@@ -88,13 +88,20 @@ impl Drop for Observation {
             Some(Outcome::Failed) => Some("failed".to_owned()),
             None => Some("cancelled".to_owned()),
         };
-        if let Some(error) = error {
+        if let Some(error) = &error {
             self.span.record("otel.status_code", "ERROR");
-            self.span.record("error.type", &error);
-            labels.push(KeyValue::new("error.type", error));
+            self.span.record("error.type", error);
+            labels.push(KeyValue::new("error.type", error.clone()));
         }
-        self.instruments.duration.record(self.started.elapsed().as_secs_f64(), &labels);
+        let elapsed = self.started.elapsed();
+        self.instruments.duration.record(elapsed.as_secs_f64(), &labels);
         self.instruments.active.add(-1, &[method_label(self.method)]);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let route = self.route.as_ref().map(MatchedPath::as_str);
+            self.span.in_scope(
+                || tracing::debug!(method = self.method, route, ?elapsed, outcome = ?self.outcome, "request"),
+            );
+        }
     }
 }
 

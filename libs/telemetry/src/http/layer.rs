@@ -1,5 +1,7 @@
 //! The layer: what all requests share.
 
+use std::sync::{Arc, OnceLock};
+
 use tower::Layer;
 
 use super::Server;
@@ -17,17 +19,18 @@ pub enum Trust {
 
 /// Gives every request a span and counts how long it took.
 ///
-/// The instruments are made here and not in `layer()`, which axum calls again and again.
+/// The instruments are shared by all services the layer makes, because axum calls `layer()` again and again. They are
+/// made with the first request, so that a router may be put together before [`init`](crate::init).
 #[derive(Debug, Clone)]
 pub struct ServerLayer {
     trust: Trust,
-    instruments: Instruments,
+    instruments: Arc<OnceLock<Instruments>>,
 }
 
 impl ServerLayer {
-    /// Makes the layer, after [`init`](crate::init): the instruments of an earlier one record nothing.
+    /// A layer for a server that believes what `trust` says.
     pub fn new(trust: Trust) -> Self {
-        Self { trust, instruments: Instruments::new() }
+        Self { trust, instruments: Arc::default() }
     }
 }
 

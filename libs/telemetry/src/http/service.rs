@@ -1,5 +1,6 @@
 //! The service: makes the span of a request.
 
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use axum::extract::MatchedPath;
@@ -20,11 +21,11 @@ const PATH_MAX: usize = 256;
 pub struct Server<S> {
     inner: S,
     trust: Trust,
-    instruments: Instruments,
+    instruments: Arc<OnceLock<Instruments>>,
 }
 
 impl<S> Server<S> {
-    pub(super) fn new(inner: S, trust: Trust, instruments: Instruments) -> Self {
+    pub(super) fn new(inner: S, trust: Trust, instruments: Arc<OnceLock<Instruments>>) -> Self {
         Self { inner, trust, instruments }
     }
 
@@ -56,7 +57,8 @@ where
         let route = request.extensions().get::<MatchedPath>().cloned();
         let span = server_span(method, route.as_ref(), request.uri().path());
         self.relate(&span, request.headers());
-        let observation = self.instruments.start(method, route, span.clone());
+        let instruments = self.instruments.get_or_init(Instruments::new);
+        let observation = instruments.start(method, route, span.clone());
         // The inner service may work before it returns its future, so the call belongs into the span too.
         let answer = span.in_scope(|| self.inner.call(request));
         ResponseFuture::new(answer.instrument(span), observation)

@@ -3,6 +3,7 @@
 mod json;
 mod text;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::PanicHookInfo;
 
 use tracing::Subscriber;
@@ -30,11 +31,14 @@ where
     }
 }
 
-/// The panic hook: a panic is a log line with a trace id, like everything else that goes wrong.
+/// The panic hook: a panic is a log line with a trace id, like everything else that goes wrong. It has a backtrace if
+/// `RUST_BACKTRACE` asks for one.
 pub(crate) fn log_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("a panic without a message");
     let location = panic.location().map(ToString::to_string);
-    tracing::error!(panic.location = location, panic.message = message, "panicked");
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(panic.location = location, panic.backtrace = backtrace, "panicked: {message}");
 }
 
 #[cfg(test)]

@@ -1,0 +1,63 @@
+//! What operators and probes see.
+
+use axum::Router;
+use axum::routing::get;
+use serde_json::{Value, json};
+use stampede_service::{HttpLimits, stack};
+use stampede_testkit::eventually;
+
+use crate::{PATIENCE, Served, node};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_tell_alive_from_ready() {
+    let node = node(&[]);
+    let gate = node.readiness().gate("copy");
+    let served = Served::start(node, Router::new()).await;
+
+    assert_eq!(served.admin("/livez").await.status(), 200);
+    let ready = served.admin("/readyz").await;
+    assert_eq!(ready.status(), 503);
+    let report: Value = ready.json().await.unwrap();
+    assert_eq!(
+        report,
+        json!({
+            "ready": false, "started": true, "draining": false,
+            "conditions": [{ "name": "copy", "ready": false, "reason": "not yet" }],
+        })
+    );
+
+    gate.open();
+    assert_eq!(served.admin("/readyz").await.status(), 200);
+    gate.close("lost");
+    assert_eq!(served.admin("/readyz").await.status(), 503);
+    assert_eq!(served.admin("/livez").await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_and_version_say_who_it_is_and_what_it_does() {
+    let router = stack(Router::new().route("/shows/{id}", get(async || "a show")), HttpLimits::internal());
+    let served = Served::start(node(&[("INSTANCE", "orders-7")]), router).await;
+    assert_eq!(served.get("/shows/1").await.status(), 200);
+
+    let version: Value = served.admin("/version").await.json().await.unwrap();
+    assert_eq!(version, json!({ "service": "orders", "version": "1.2.3", "instance": "orders-7" }));
+
+    // Written down when the answer's future is dropped, a moment after the client has the answer.
+    eventually(PATIENCE, async || {
+        let metrics = served.admin("/metrics").await.text().await.unwrap();
+        metrics.lines().any(|line| {
+            line.starts_with("http_server_request_duration_seconds_count")
+                && line.contains(r#"http_response_status_code="200""#)
+                && line.contains(r#"http_route="/shows/{id}""#)
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_listener_is_open_before_the_node_serves() {
+    let node = node(&[]);
+    let url = format!("http://{}/startupz", node.admin_address().unwrap());
+    let starting = reqwest::get(url).await.unwrap();
+    assert_eq!(starting.status(), 503);
+}
