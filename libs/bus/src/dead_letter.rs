@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::consumer::answer;
 use crate::durable::{Durable, Limits, Work};
 use crate::headers::encode;
-use crate::{BoxError, Bus, ConsumerSettings, PublishError};
+use crate::{BoxError, Bus, ConsumerSettings, Message, PublishError};
 
 /// Names of the headers that a dead letter has beside those of the message it was.
 pub mod header {
@@ -69,6 +69,27 @@ impl Cause {
 }
 
 impl Bus {
+    /// Lays aside a message that was taken from `consumer` of `stream` into a table, acknowledged there, and can never
+    /// be handled. Twice for the same message is once.
+    ///
+    /// # Errors
+    /// [`PublishError`] when the letter was not stored.
+    pub async fn dead_letter(
+        &self,
+        stream: &str,
+        consumer: &str,
+        message: &Message,
+        attempts: u64,
+        reason: &str,
+    ) -> Result<(), PublishError> {
+        let subject = &message.subject;
+        let stored_at = i128::from(message.ce_time.unix_millis()) * 1_000_000;
+        let grave = Grave { stream, consumer, sequence: 0, stored_at, delivered: attempts, subject };
+        let headers = message.headers();
+        let id = format!("{stream}.{consumer}.{}", message.ce_id);
+        self.bury_as(id, &grave, Some(&headers), message.payload.clone().into(), reason, Cause::Verdict).await
+    }
+
     /// Publishes a message to `dlq.<service>.<consumer>` and waits until it is stored there. Its own headers stay, so
     /// that it can be sent again as what it was.
     pub(crate) async fn bury(
@@ -79,7 +100,21 @@ impl Bus {
         reason: &str,
         cause: Cause,
     ) -> Result<(), PublishError> {
-        let Grave { stream, consumer, sequence, stored_at, delivered, subject } = *grave;
+        // The same letter twice, after a crash between storing and taking away, is stored once.
+        let id = format!("{}.{}.{}.{}", grave.stream, grave.consumer, grave.sequence, grave.stored_at);
+        self.bury_as(id, grave, headers, payload, reason, cause).await
+    }
+
+    async fn bury_as(
+        &self,
+        id: String,
+        grave: &Grave<'_>,
+        headers: Option<&HeaderMap>,
+        payload: Bytes,
+        reason: &str,
+        cause: Cause,
+    ) -> Result<(), PublishError> {
+        let Grave { stream, consumer, sequence, stored_at: _, delivered, subject } = *grave;
         let reason: String = reason.chars().take(REASON_MAX_CHARS).collect();
         let mut letter = HeaderMap::new();
         for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
@@ -96,8 +131,7 @@ impl Bus {
         letter.insert(header::CONSUMER, consumer);
         letter.insert(header::DELIVERED, delivered.to_string());
         letter.insert(header::TIME, Timestamp::now().to_string());
-        // The same letter twice, after a crash between storing and taking away, is stored once.
-        letter.insert(names::NATS_MSG_ID, format!("{stream}.{consumer}.{sequence}.{stored_at}"));
+        letter.insert(names::NATS_MSG_ID, encode(&id));
 
         self.store(format!("dlq.{}.{consumer}", self.service()), letter, payload).await?;
         tracing::error!(stream, consumer, sequence, subject, reason, "a message became a dead letter");

@@ -47,11 +47,7 @@ impl Delivery {
     /// # Errors
     /// [`Undecodable`] when it is of another type, or its JSON does not fit the type.
     pub fn decode<E: Event>(&self) -> Result<E, Undecodable> {
-        if self.message.ce_type != E::TYPE {
-            return Err(Undecodable::OtherType { expected: E::TYPE, found: self.message.ce_type.clone() });
-        }
-        serde_json::from_slice(&self.message.payload)
-            .map_err(|source| Undecodable::Malformed { expected: E::TYPE, source })
+        self.message.decode()
     }
 
     /// A span for handling this message alone: a child of what brought it about, or, when it was delivered before,

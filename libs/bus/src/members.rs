@@ -22,16 +22,17 @@ impl Bus {
     ///
     /// # Errors
     /// None while it runs.
-    pub async fn heartbeat<F>(&self, heartbeat: F, shutdown: CancellationToken) -> Result<(), BoxError>
+    pub async fn heartbeat<F, Fut>(&self, heartbeat: F, shutdown: CancellationToken) -> Result<(), BoxError>
     where
-        F: Fn() -> Heartbeat + Send,
+        F: Fn() -> Fut + Send,
+        Fut: Future<Output = Heartbeat> + Send,
     {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.say(&heartbeat()).await;
+            self.say(&heartbeat().await).await;
         }
-        self.say(&Heartbeat { ready: false, ..heartbeat() }).await;
+        self.say(&Heartbeat { ready: false, ..heartbeat().await }).await;
         Ok(())
     }
 

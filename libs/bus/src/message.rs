@@ -1,10 +1,11 @@
-//! Events and commands as messages: CloudEvents 1.0.2 in binary mode over NATS headers.
+//! Events and commands as messages: CloudEvents 1.0 in binary mode over NATS headers.
 
 use async_nats::HeaderMap;
 use serde::{Deserialize, Serialize};
 use stampede_contracts::{Event, Timestamp, header};
 use stampede_telemetry::trace;
 
+use crate::Undecodable;
 use crate::headers::{decode, encode, get};
 
 const SPEC_VERSION: &str = "ce-specversion";
@@ -15,7 +16,7 @@ const TIME: &str = "ce-time";
 const SUBJECT: &str = "ce-subject";
 const CORRELATION_ID: &str = "ce-correlationid";
 const CAUSATION_ID: &str = "ce-causationid";
-const CONTENT_TYPE: &str = "content-type";
+const CONTENT_TYPE: &str = "ce-datacontenttype";
 const JSON: &str = "application/json";
 
 /// One event or command, ready to be stored in an outbox or published.
@@ -91,6 +92,18 @@ impl Message {
     pub fn traced_by(mut self, traceparent: Option<String>) -> Self {
         self.traceparent = traceparent;
         self
+    }
+
+    /// Its content.
+    ///
+    /// # Errors
+    /// [`Undecodable`] when it is of another type, or its JSON does not fit the type.
+    pub fn decode<E: Event>(&self) -> Result<E, Undecodable> {
+        if self.ce_type != E::TYPE {
+            return Err(Undecodable::OtherType { expected: E::TYPE, found: self.ce_type.clone() });
+        }
+        serde_json::from_slice(&self.payload)
+            .map_err(|source| Undecodable::Malformed { expected: E::TYPE, source })
     }
 
     /// The headers it travels with.

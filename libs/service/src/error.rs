@@ -28,6 +28,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// NATS lets this service not in, or is not there.
+    #[error(transparent)]
+    Messaging(#[from] stampede_bus::ConnectError),
     /// The database could not be reached or refuses us.
     #[error("the database cannot be used")]
     Database(#[from] sqlx::Error),

@@ -9,6 +9,7 @@ pub mod extract;
 pub mod http;
 mod life;
 mod listeners;
+mod messaging;
 mod node;
 pub mod readiness;
 mod secret;

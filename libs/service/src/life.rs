@@ -131,8 +131,11 @@ impl Node {
         self.shutdown.cancel();
         self.tasks.close();
         let pools = std::mem::take(&mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner));
+        let buses = std::mem::take(&mut *self.buses.lock().unwrap_or_else(PoisonError::into_inner));
         let ended = async {
             tokio::join!(self.supervisor.join(), self.tasks.wait());
+            // What was said last goes out before the connection does.
+            join_all(buses.iter().map(stampede_bus::Bus::drain)).await;
             join_all(pools.iter().map(sqlx::PgPool::close)).await;
         };
         if timeout(TASKS_TIMEOUT, ended).await.is_err() {

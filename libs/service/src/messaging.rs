@@ -1,6 +1,7 @@
 //! The connection to NATS, and the heartbeats that go over it.
 
 use std::net::SocketAddr;
+use std::sync::PoisonError;
 
 use stampede_bus::Bus;
 use stampede_contracts::Heartbeat;
@@ -8,7 +9,7 @@ use stampede_contracts::Heartbeat;
 use crate::{Error, Node};
 
 impl Node {
-    /// Connects to NATS as this service, and keeps connected.
+    /// Connects to NATS as this service, and keeps connected until the last task has ended.
     ///
     /// It is no condition of readiness: while NATS is away, what does not need it goes on, and what does says so.
     ///
@@ -23,7 +24,9 @@ impl Node {
             service: self.service().to_owned(),
             instance: self.settings.instance.clone(),
         };
-        Ok(Bus::connect(settings).await?)
+        let bus = Bus::connect(settings).await?;
+        self.buses.lock().unwrap_or_else(PoisonError::into_inner).push(bus.clone());
+        Ok(bus)
     }
 
     /// Says once a second that this node lives, and at `http`, if it has a listener; ready when it serves and its gates

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
+use stampede_bus::Bus;
 use stampede_contracts::{Heartbeat, Timestamp};
 use stampede_supervisor::{BoxError, RestartPolicy, Supervisor};
 use stampede_telemetry::Telemetry;
@@ -35,6 +36,7 @@ pub struct Node {
     pub(crate) readiness: Readiness,
     pub(crate) telemetry: Telemetry,
     pub(crate) pools: Mutex<Vec<PgPool>>,
+    pub(crate) buses: Mutex<Vec<Bus>>,
     pub(crate) admin_more: Arc<OnceLock<Router>>,
     service: &'static str,
     version: &'static str,
@@ -122,6 +124,7 @@ impl Node {
             readiness,
             telemetry,
             pools: Mutex::default(),
+            buses: Mutex::default(),
             admin_more,
             service,
             version,
@@ -143,6 +146,11 @@ impl Node {
     /// What all services can be told.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Name of the service.
+    pub fn service(&self) -> &'static str {
+        self.service
     }
 
     /// What the process was started for.

@@ -23,9 +23,9 @@ fn heartbeat(instance: &str, ready: bool) -> Heartbeat {
 fn beat(bus: &Bus, instance: &'static str, ready: Arc<AtomicBool>) -> CancellationToken {
     let (bus, shutdown) = (bus.clone(), CancellationToken::new());
     let until = shutdown.clone();
-    tokio::spawn(
-        async move { bus.heartbeat(|| heartbeat(instance, ready.load(Ordering::SeqCst)), until).await },
-    );
+    tokio::spawn(async move {
+        bus.heartbeat(|| std::future::ready(heartbeat(instance, ready.load(Ordering::SeqCst))), until).await
+    });
     shutdown
 }
 

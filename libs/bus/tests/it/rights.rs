@@ -122,7 +122,9 @@ async fn the_rights_in_the_readme_suffice_for_everything() {
     let members = Members::new(bus.clone());
     tokio::spawn(members.clone().run(forever()));
     let beating = bus.clone();
-    tokio::spawn(async move { beating.heartbeat(heartbeat, CancellationToken::new()).await });
+    tokio::spawn(async move {
+        beating.heartbeat(|| std::future::ready(heartbeat()), CancellationToken::new()).await
+    });
     eventually(PATIENCE, async || members.pick("svc").is_some()).await;
 
     assert_eq!((bus.violations(), caller.violations()), (0, 0));
