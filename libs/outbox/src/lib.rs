@@ -1,1 +1,21 @@
-//! stampede-outbox
+#![doc = include_str!("../README.md")]
+
+mod batch;
+mod metrics;
+mod outbox;
+mod partition;
+mod pauses;
+mod relay;
+mod session;
+
+pub use outbox::{Outbox, Stored};
+pub use relay::{Relay, RelaySettings};
+
+/// The table, to be copied into a migration of the service.
+pub const SCHEMA: &str = include_str!("schema.sql");
+
+/// The channel on which relays are told of rows they cannot have seen, and of partitions that became free.
+pub const CHANNEL: &str = "outbox";
+
+/// What a loop that somebody supervises ends with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,149 @@
+//! The writing side: messages go into the caller's transaction.
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+use sqlx::postgres::PgPool;
+use sqlx::types::time::OffsetDateTime;
+use stampede_bus::Message;
+use tokio::sync::Notify;
+
+use crate::partition::{Partition, Partitions, hash};
+
+/// More partitions than this would only be more locks.
+const PARTITIONS_MAX: u16 = 1_024;
+
+/// The outbox of a service. Clones share what the process knows about it.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    pool: PgPool,
+    partitions: Partitions,
+    wake: Arc<Notify>,
+}
+
+/// What was written; it is published after the commit.
+#[derive(Debug)]
+pub struct Stored {
+    rows: u64,
+    outbox: Outbox,
+}
+
+impl Outbox {
+    /// The outbox in the database of `pool`. All processes have to agree on the number of partitions (between 1 and
+    /// 1,024; what lies outside is brought to the nearest). It may grow while the outbox is empty.
+    pub fn new(pool: PgPool, partitions: u16) -> Self {
+        let partitions = Partitions::new(partitions.clamp(1, PARTITIONS_MAX));
+        Self { pool, partitions, wake: Arc::new(Notify::new()) }
+    }
+
+    /// Writes messages of one aggregate (an order, a block: what has to stay in order) in the caller's transaction.
+    ///
+    /// The transaction must hold a lock on the aggregate, usually by having changed its row: then the order of its
+    /// messages is the order of its commits. Call [`nudge`](Self::nudge) after the commit.
+    ///
+    /// # Errors
+    /// Those of the database; the transaction is then of no more use. A payload above 512 KiB and a subject with
+    /// blanks are refused by the table itself.
+    pub async fn add(
+        &self,
+        connection: &mut PgConnection,
+        aggregate: &str,
+        messages: &[Message],
+    ) -> Result<Stored, sqlx::Error> {
+        self.insert(connection, messages.iter().map(|message| (aggregate, message)).collect()).await
+    }
+
+    /// Like [`add`](Self::add) for the messages of several aggregates, still with one statement.
+    ///
+    /// # Errors
+    /// Like [`add`](Self::add).
+    pub async fn add_all(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[(String, Message)],
+    ) -> Result<Stored, sqlx::Error> {
+        let messages = messages.iter().map(|(aggregate, message)| (aggregate.as_str(), message));
+        self.insert(connection, messages.collect()).await
+    }
+
+    async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        messages: Vec<(&str, &Message)>,
+    ) -> Result<Stored, sqlx::Error> {
+        if messages.is_empty() {
+            return Ok(Stored { rows: 0, outbox: self.clone() });
+        }
+        let hashes: Vec<u64> = messages.iter().map(|(aggregate, _)| hash(aggregate)).collect();
+        let partitions: Vec<Partition> = hashes.iter().map(|hash| self.partitions.of(*hash)).collect();
+        let held_elsewhere = partitions.iter().any(|partition| !self.partitions.holds(*partition));
+
+        // A transaction that notifies takes a lock of the whole cluster while it commits, so it is done only where
+        // the wake-up of this process would reach nobody.
+        sqlx::query(
+            "WITH stored AS ( \
+                 INSERT INTO outbox (partition, aggregate, subject, ce_id, ce_source, ce_type, ce_time, \
+                                     correlation_id, causation_id, traceparent, msg_id, payload) \
+                 SELECT partition, aggregate, subject, ce_id, ce_source, ce_type, ce_time, \
+                        correlation_id, causation_id, traceparent, msg_id, payload \
+                 FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
+                             $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::bytea[]) \
+                      WITH ORDINALITY AS rows (partition, aggregate, subject, ce_id, ce_source, ce_type, ce_time, \
+                             correlation_id, causation_id, traceparent, msg_id, payload, place) \
+                 ORDER BY place) \
+             SELECT pg_notify('outbox', '') WHERE $13",
+        )
+        .bind(partitions)
+        .bind(hashes.iter().map(|hash| hash.cast_signed()).collect::<Vec<_>>())
+        .bind(column(&messages, |message| message.subject.as_str()))
+        .bind(column(&messages, |message| message.ce_id.as_str()))
+        .bind(column(&messages, |message| message.ce_source.as_str()))
+        .bind(column(&messages, |message| message.ce_type.as_str()))
+        .bind(column(&messages, |message| OffsetDateTime::from(message.ce_time)))
+        .bind(column(&messages, |message| message.correlation_id.as_deref()))
+        .bind(column(&messages, |message| message.causation_id.as_deref()))
+        .bind(column(&messages, |message| message.traceparent.as_deref()))
+        .bind(column(&messages, |message| message.msg_id.as_str()))
+        .bind(column(&messages, |message| message.payload.as_slice()))
+        .bind(held_elsewhere)
+        .execute(connection)
+        .await?;
+        Ok(Stored { rows: messages.len() as u64, outbox: self.clone() })
+    }
+
+    /// Wakes the relay of this process. Call it after the commit; before it, the relay would look too early, and find
+    /// the rows only at its next idle poll. Calling it for nothing costs a read.
+    pub fn nudge(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(crate) async fn nudged(&self) {
+        self.wake.notified().await;
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(crate) fn partitions(&self) -> &Partitions {
+        &self.partitions
+    }
+}
+
+impl Stored {
+    /// How many messages were written.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// [`Outbox::nudge`], for after the commit.
+    pub fn nudge(self) {
+        if self.rows > 0 {
+            self.outbox.nudge();
+        }
+    }
+}
+
+fn column<'a, T>(messages: &[(&str, &'a Message)], value: impl Fn(&'a Message) -> T) -> Vec<T> {
+    messages.iter().map(|(_, message)| value(message)).collect()
+}

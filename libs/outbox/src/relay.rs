@@ -1,0 +1,164 @@
+//! The publishing side: a loop that empties the partitions it holds.
+
+use std::time::Duration;
+
+use stampede_bus::{Bus, PublishError};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::{Batch, Outcome, Row};
+use crate::metrics::Metrics;
+use crate::partition::Partition;
+use crate::pauses::Pauses;
+use crate::session::{Notice, Session, SessionError};
+use crate::{BoxError, Outbox};
+
+/// Before another connection is tried.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+
+/// How a relay works.
+#[derive(Debug, Clone, Copy)]
+pub struct RelaySettings {
+    /// Messages read, published and deleted at once, at most.
+    pub batch: u16,
+    /// How long it waits before it looks without having been woken: for rows whose wake-up was lost, and for
+    /// partitions that became free because their holder died.
+    pub idle_poll: Duration,
+}
+
+impl Default for RelaySettings {
+    /// 256 messages, 1 s.
+    fn default() -> Self {
+        Self { batch: 256, idle_poll: Duration::from_secs(1) }
+    }
+}
+
+/// Publishes what an [`Outbox`] holds. Every replica runs one; each partition is published by one of them at a time.
+#[derive(Debug, Clone)]
+pub struct Relay {
+    outbox: Outbox,
+    bus: Bus,
+    settings: RelaySettings,
+    metrics: Metrics,
+}
+
+impl Relay {
+    /// A relay for `outbox`, one for each process.
+    pub fn new(outbox: Outbox, bus: Bus, settings: RelaySettings) -> Self {
+        let settings = RelaySettings { batch: settings.batch.max(1), ..settings };
+        Self { outbox, bus, settings, metrics: Metrics::new() }
+    }
+
+    /// Publishes until `shutdown`, finishes the wave in hand, and gives its partitions to others. While the database
+    /// or NATS are away it waits for them.
+    ///
+    /// # Errors
+    /// When the table holds rows of a partition this process does not know of: somebody runs with another number.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), BoxError> {
+        while !shutdown.is_cancelled() {
+            match self.session(&shutdown).await {
+                Ok(()) => {}
+                Err(error @ SessionError::UnknownPartition { .. }) => return Err(error.into()),
+                Err(error) => {
+                    let error: BoxError = error.into();
+                    tracing::warn!(error, "the outbox relay connects again");
+                    shutdown.run_until_cancelled(sleep(RECONNECT_PAUSE)).await;
+                }
+            }
+            self.metrics.held(0);
+        }
+        Ok(())
+    }
+
+    /// As long as one connection lives.
+    async fn session(&self, shutdown: &CancellationToken) -> Result<(), SessionError> {
+        let mut session = Session::open(&self.outbox).await?;
+        let mut pauses = Pauses::default();
+        let mut look_around_at = Instant::now();
+        while !shutdown.is_cancelled() {
+            if look_around_at <= Instant::now() {
+                self.look_around(&mut session).await?;
+                look_around_at = Instant::now() + self.settings.idle_poll;
+            }
+            let rows = self.read(&mut session, &pauses).await?;
+            if rows.is_empty() {
+                let wake_at =
+                    pauses.next_end(Instant::now()).map_or(look_around_at, |end| end.min(look_around_at));
+                if self.wait(&mut session, wake_at, shutdown).await? == Some(Notice::Released) {
+                    look_around_at = Instant::now();
+                }
+                continue;
+            }
+            let partitions: Vec<Partition> = rows.iter().map(|row| row.place.partition).collect();
+            let outcome = self.publish(rows, shutdown).await;
+            session.delete(&outcome.stored).await?;
+            rest(&mut pauses, partitions, &outcome);
+        }
+        session.close().await
+    }
+
+    /// What is done once in an idle poll, busy or not.
+    async fn look_around(&self, session: &mut Session) -> Result<(), SessionError> {
+        if session.take_free_partitions().await? {
+            let held = self.outbox.partitions().held();
+            tracing::info!(partitions = ?held, "this process publishes the outbox");
+            self.metrics.held(held.len());
+        }
+        let oldest = session.oldest(&self.outbox.partitions().held()).await?;
+        self.metrics.oldest(oldest);
+        Ok(())
+    }
+
+    async fn read(&self, session: &mut Session, pauses: &Pauses) -> Result<Vec<Row>, SessionError> {
+        session.forget_notices();
+        let now = Instant::now();
+        let mut ready = self.outbox.partitions().held();
+        ready.retain(|partition| !pauses.rests(*partition, now));
+        if ready.is_empty() {
+            return Ok(Vec::new());
+        }
+        session.read(&ready, self.settings.batch).await
+    }
+
+    /// Until there may be something to do.
+    async fn wait(
+        &self,
+        session: &mut Session,
+        wake_at: Instant,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Notice>, SessionError> {
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(None),
+            () = self.outbox.nudged() => Ok(None),
+            () = sleep_until(wake_at) => Ok(None),
+            notice = session.notified() => notice.map(Some),
+        }
+    }
+
+    async fn publish(&self, rows: Vec<Row>, shutdown: &CancellationToken) -> Outcome<PublishError> {
+        let started = Instant::now();
+        let mut batch = Batch::new(rows);
+        while !shutdown.is_cancelled()
+            && let Some(wave) = batch.next_wave()
+        {
+            let results = self.bus.publish_all(&wave.messages).await;
+            batch.settle(wave, results);
+        }
+        let outcome = batch.into_outcome();
+        self.metrics.published(&outcome, started.elapsed());
+        outcome
+    }
+}
+
+/// Lets the partitions in which something failed rest, and forgets earlier failures of the others.
+fn rest(pauses: &mut Pauses, tried: Vec<Partition>, outcome: &Outcome<PublishError>) {
+    for partition in tried {
+        if !outcome.stopped.contains_key(&partition) {
+            pauses.succeeded(partition);
+        }
+    }
+    for (partition, error) in &outcome.stopped {
+        tracing::warn!(partition, %error, "a message of the outbox was not stored; its partition rests");
+        pauses.failed(*partition, Instant::now());
+    }
+}

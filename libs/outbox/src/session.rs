@@ -1,0 +1,214 @@
+//! The relay's own connection: it holds the locks, hears notifications, reads and deletes.
+//!
+//! All of it goes over one connection on purpose. Who lost the locks has lost the means to read and delete too, so a
+//! relay whose partitions were taken over cannot go on by mistake.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
+use sqlx::types::time::OffsetDateTime;
+use sqlx::{FromRow, Row as _};
+use stampede_bus::Message;
+use tokio::time::timeout;
+
+use crate::batch::{Place, Row};
+use crate::partition::{Partition, Partitions};
+use crate::{CHANNEL, Outbox};
+
+/// The first half of the advisory locks' keys, `outb` in ASCII; the second is the partition.
+const LOCK_CLASS: i32 = 0x6f75_7462;
+/// Connecting, and every statement. A connection that is silent for longer is given up.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Says that partitions became free, in contrast to the empty notification for new rows.
+const RELEASED: &str = "released";
+
+/// Why a session ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    /// The connection is gone, or the database said no.
+    #[error("the connection to the outbox was lost")]
+    Lost(#[from] sqlx::Error),
+    /// Nothing comes any more.
+    #[error("the outbox's database does not answer")]
+    Silent,
+    /// Nobody would ever publish these rows.
+    #[error("the outbox holds rows of partition {found}, but there are only {configured}")]
+    UnknownPartition { found: Partition, configured: usize },
+}
+
+/// What a notification was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A process that does not hold the partition wrote rows.
+    Stored,
+    /// Another relay ended.
+    Released,
+}
+
+/// Dropping it gives the partitions up.
+pub(crate) struct Session {
+    connection: PgListener,
+    partitions: Partitions,
+}
+
+impl Session {
+    pub(crate) async fn open(outbox: &Outbox) -> Result<Self, SessionError> {
+        let partitions = outbox.partitions().clone();
+        let connection = bounded(connect(outbox)).await?;
+        let mut session = Self { connection, partitions };
+        session.check_partitions().await?;
+        Ok(session)
+    }
+
+    /// Tries to take every partition that nobody holds, and says whether it now holds one more.
+    pub(crate) async fn take_free_partitions(&mut self) -> Result<bool, SessionError> {
+        let free = self.partitions.free();
+        if free.is_empty() {
+            return Ok(false);
+        }
+        let sql = "SELECT partition FROM unnest($2::smallint[]) AS partition \
+                   WHERE pg_try_advisory_lock($1, partition)";
+        let taken = sqlx::query_scalar(sql).bind(LOCK_CLASS).bind(free).fetch_all(&mut self.connection);
+        let taken: Vec<Partition> = bounded(taken).await?;
+        for partition in &taken {
+            self.partitions.take(*partition);
+        }
+        Ok(!taken.is_empty())
+    }
+
+    /// The next rows of these partitions in the order of their ids, `limit` at most.
+    pub(crate) async fn read(
+        &mut self,
+        partitions: &[Partition],
+        limit: u16,
+    ) -> Result<Vec<Row>, SessionError> {
+        let sql = "SELECT next.*, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_s \
+                   FROM unnest($1::smallint[]) AS wanted (partition) \
+                   CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.partition = wanted.partition \
+                                       ORDER BY id LIMIT $2) AS next \
+                   ORDER BY id LIMIT $2";
+        let rows = sqlx::query_as(sql).bind(partitions).bind(i64::from(limit));
+        bounded(rows.fetch_all(&mut self.connection)).await
+    }
+
+    /// The age of the oldest row in these partitions, published or not; zero when there is none.
+    pub(crate) async fn oldest(&mut self, partitions: &[Partition]) -> Result<Duration, SessionError> {
+        let sql = "SELECT max(extract(epoch FROM clock_timestamp() - created_at))::float8 \
+                   FROM unnest($1::smallint[]) AS wanted (partition) \
+                   CROSS JOIN LATERAL (SELECT created_at FROM outbox WHERE outbox.partition = wanted.partition \
+                                       ORDER BY id LIMIT 1) AS oldest";
+        let age_s: Option<f64> =
+            bounded(sqlx::query_scalar(sql).bind(partitions).fetch_one(&mut self.connection)).await?;
+        Ok(seconds(age_s.unwrap_or_default()))
+    }
+
+    /// Deletes rows that were published.
+    pub(crate) async fn delete(&mut self, rows: &[Place]) -> Result<(), SessionError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let sql = "DELETE FROM outbox USING unnest($1::smallint[], $2::bigint[]) AS done (partition, id) \
+                   WHERE outbox.partition = done.partition AND outbox.id = done.id";
+        let (partitions, ids): (Vec<_>, Vec<_>) =
+            rows.iter().map(|place| (place.partition, place.id)).unzip();
+        bounded(sqlx::query(sql).bind(partitions).bind(ids).execute(&mut self.connection)).await?;
+        Ok(())
+    }
+
+    /// Waits for the next notification. Can be dropped while it waits.
+    pub(crate) async fn notified(&mut self) -> Result<Notice, SessionError> {
+        // `None` says that the connection was lost: with the locks, so the session is over.
+        let notification = self.connection.try_recv().await?.ok_or(SessionError::Silent)?;
+        let released = notification.payload() == RELEASED;
+        Ok(if released { Notice::Released } else { Notice::Stored })
+    }
+
+    /// Notifications that came while something else was asked: the next read answers them all.
+    pub(crate) fn forget_notices(&mut self) {
+        while self.connection.next_buffered().is_some() {}
+    }
+
+    /// Gives the partitions to whoever waits for them.
+    pub(crate) async fn close(mut self) -> Result<(), SessionError> {
+        // The flags go first: from now on this process tells others of its rows.
+        self.partitions.drop_all();
+        bounded(sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut self.connection)).await?;
+        let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(RELEASED);
+        bounded(notify.execute(&mut self.connection)).await?;
+        Ok(())
+    }
+
+    async fn check_partitions(&mut self) -> Result<(), SessionError> {
+        let highest = sqlx::query_scalar("SELECT max(partition) FROM outbox").fetch_one(&mut self.connection);
+        let highest: Option<Partition> = bounded(highest).await?;
+        match highest {
+            Some(found) if !self.partitions.contains(found) => {
+                Err(SessionError::UnknownPartition { found, configured: self.partitions.len() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.partitions.drop_all();
+    }
+}
+
+/// A connection beside the service's pool, so that neither waits for the other.
+async fn connect(outbox: &Outbox) -> Result<PgListener, sqlx::Error> {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connect_lazy_with(outbox.pool().connect_options().as_ref().clone());
+    let mut connection = PgListener::connect_with(&pool).await?;
+    connection.ignore_pool_close_event(true);
+    // A listener that connected again by itself would be without its locks and not know it.
+    connection.eager_reconnect(false);
+    connection.listen(CHANNEL).await?;
+    // Should the database forget a delete in a crash, the row is published again, which consumers bear anyway. So no
+    // delete has to wait for the disk or for a standby.
+    sqlx::query("SET synchronous_commit = off").execute(&mut connection).await?;
+    Ok(connection)
+}
+
+async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, SessionError> {
+    match timeout(ANSWER_WITHIN, work).await {
+        Ok(result) => Ok(result?),
+        Err(_elapsed) => Err(SessionError::Silent),
+    }
+}
+
+/// Zero where the database's clock was set back meanwhile.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+impl FromRow<'_, PgRow> for Row {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let age_s: f64 = row.try_get("age_s")?;
+        let ce_time: OffsetDateTime = row.try_get("ce_time")?;
+        Ok(Self {
+            place: Place {
+                partition: row.try_get("partition")?,
+                id: row.try_get("id")?,
+                aggregate: row.try_get("aggregate")?,
+                age: seconds(age_s),
+            },
+            message: Message {
+                subject: row.try_get("subject")?,
+                ce_id: row.try_get("ce_id")?,
+                ce_source: row.try_get("ce_source")?,
+                ce_type: row.try_get("ce_type")?,
+                ce_time: ce_time.into(),
+                correlation_id: row.try_get("correlation_id")?,
+                causation_id: row.try_get("causation_id")?,
+                traceparent: row.try_get("traceparent")?,
+                msg_id: row.try_get("msg_id")?,
+                payload: row.try_get("payload")?,
+            },
+        })
+    }
+}

@@ -1,0 +1,94 @@
+//! Order within an aggregate, whatever happens.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::jetstream::stream::Config;
+use stampede_testkit::eventually;
+
+use crate::stage::{SOON, Stage, message};
+
+/// The ids are `<aggregate>/<number>`.
+fn by_aggregate(published: &[String]) -> BTreeMap<&str, Vec<u32>> {
+    let mut by_aggregate: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+    for id in published {
+        let (aggregate, number) = id.split_once('/').unwrap();
+        by_aggregate.entry(aggregate).or_default().push(number.parse().unwrap());
+    }
+    by_aggregate
+}
+
+#[tokio::test]
+async fn many_writers_two_relays_and_lost_connections_keep_the_order() {
+    const WRITERS: u32 = 8;
+    const MESSAGES: u32 = 60;
+
+    let stage = Stage::set().await;
+    let outboxes = [stage.outbox(), stage.outbox()];
+    let relays = outboxes.each_ref().map(|outbox| stage.relay(outbox, Duration::from_millis(50)));
+    let writers = (0..WRITERS).map(|writer| {
+        let (pool, outbox) = (stage.database.pool().clone(), outboxes[(writer % 2) as usize].clone());
+        tokio::spawn(async move {
+            let aggregate = writer.to_string();
+            for n in 0..MESSAGES {
+                let mut transaction = pool.begin().await.unwrap();
+                let message = message(format!("{aggregate}/{n}"));
+                outbox.add(&mut transaction, &aggregate, &[message]).await.unwrap();
+                transaction.commit().await.unwrap();
+                outbox.nudge();
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let terminate = "SELECT pg_terminate_backend(pid) FROM (SELECT DISTINCT pid FROM pg_locks \
+                     WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database \
+                     WHERE datname = current_database())) AS relays";
+    for _ in 0..3 {
+        eventually(SOON, async || crate::stage::locks(&stage.database).await > 0).await;
+        sqlx::query(terminate).execute(stage.database.pool()).await.unwrap();
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    stage.until_empty().await;
+
+    let published = stage.published().await;
+    let by_aggregate = by_aggregate(&published);
+    assert_eq!(by_aggregate.len(), WRITERS as usize);
+    for numbers in by_aggregate.values() {
+        assert!(numbers.iter().copied().eq(0..MESSAGES), "{numbers:?}");
+    }
+    for relay in relays {
+        relay.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_stream_pushes_back_and_nothing_overtakes() {
+    let stage = Stage::with(Config { max_messages: 3, ..Config::default() }).await;
+    let outbox = stage.outbox();
+    let relay = stage.relay_at_work(&outbox, Duration::from_millis(50)).await;
+    let mut messages = Vec::new();
+    for n in 0..10 {
+        messages
+            .extend(["a", "b"].map(|aggregate| (aggregate.to_owned(), message(format!("{aggregate}/{n}")))));
+    }
+    let mut transaction = stage.database.begin().await.unwrap();
+    outbox.add_all(&mut transaction, &messages).await.unwrap().nudge();
+    transaction.commit().await.unwrap();
+    outbox.nudge();
+
+    let mut taken = Vec::new();
+    while taken.len() < messages.len() {
+        eventually(SOON, async || stage.stream.get_info().await.unwrap().state.messages > 0).await;
+        let sequence = stage.stream.get_info().await.unwrap().state.first_sequence;
+        let first = stage.stream.get_raw_message(sequence).await.unwrap();
+        taken.push(first.headers.get("ce-id").unwrap().to_string());
+        stage.stream.delete_message(sequence).await.unwrap();
+    }
+    stage.until_empty().await;
+    for numbers in by_aggregate(&taken).values() {
+        assert!(numbers.iter().copied().eq(0..10), "{numbers:?}");
+    }
+    relay.stop().await;
+}
