@@ -30,7 +30,8 @@ pub(crate) async fn run(state: &StateDir) -> anyhow::Result<ExitCode> {
             progress::done("down", state.root().display(), began);
         }
         _ => {
-            // Its `up` was killed, perhaps; what it left behind goes too.
+            let Some(_lock) = state.try_lock()? else { bail!("an `up` is about to begin; try again") };
+            // The last one was killed, perhaps; what it left behind goes too.
             leftovers::end(state).await;
             progress::say(format_args!("nothing is up in {}", state.root().display()));
         }

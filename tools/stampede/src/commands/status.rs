@@ -35,8 +35,10 @@ pub(crate) async fn run(state: &StateDir) -> anyhow::Result<ExitCode> {
     };
     let rows = join_all(run.processes.iter().map(row)).await;
     progress::say(format_args!("{} since {} (process {})", stage(run.stage), run.started_at, run.up.pid));
-    progress::say(format_args!("gateway {}   card tokens {}\n", run.urls.gateway, run.urls.tokens));
-    progress::say(table(&rows));
+    if rows.iter().any(|row| row.is_service) {
+        progress::say(format_args!("public API {}, card tokens {}", run.urls.gateway, run.urls.tokens));
+    }
+    progress::say(format_args!("\n{}", table(&rows)));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -33,16 +33,22 @@ pub(crate) struct Venv {
 impl Venv {
     /// The environment with these packages in it, made or completed when needed.
     pub(crate) async fn with(packages: &[&str], state: &StateDir) -> anyhow::Result<Self> {
-        let home = match state::workspace() {
-            Some(workspace) => StateDir::create(&workspace.join(".stampede"))?.root().to_path_buf(),
-            None => state.root().to_path_buf(),
-        };
-        let venv = Self { folder: home.join("venv") };
-        if venv.has(packages) {
-            return Ok(venv);
+        let shared = state::workspace().map(|workspace| workspace.join(".stampede"));
+        if let Some(home) = &shared {
+            let venv = Self { folder: home.join("venv") };
+            if venv.has(packages) {
+                return Ok(venv);
+            }
         }
+        // In somebody else's checkout we may look and not write.
+        let home = shared.and_then(|home| StateDir::create(&home).ok()).filter(is_ours);
+        Self::made_in(&home.unwrap_or_else(|| state.clone()), packages).await
+    }
+
+    async fn made_in(home: &StateDir, packages: &[&str]) -> anyhow::Result<Self> {
+        let venv = Self { folder: home.root().join("venv") };
         // Another `up` may be at it; whoever comes second finds the work done.
-        let lock = File::create(home.join("venv.lock"))?;
+        let lock = File::create(home.root().join("venv.lock"))?;
         let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
         if !venv.has(packages) {
             venv.make(packages).await?;
@@ -81,6 +87,10 @@ impl Venv {
         fs::write(&finished, all.join("\n") + "\n")?;
         Ok(())
     }
+}
+
+fn is_ours(home: &StateDir) -> bool {
+    File::create(home.root().join("venv.lock")).is_ok()
 }
 
 /// A Python that can make environments.

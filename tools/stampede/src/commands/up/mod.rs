@@ -14,7 +14,6 @@ use anyhow::{Context, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::prepare::Prepared;
 use self::start::{Ready, TIER_NATS};
 use crate::layout::{Layout, PublicPorts};
 use crate::process::Fleet;
@@ -42,20 +41,15 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<ExitCode> {
     if options.fresh {
         state.wipe(&lock)?;
     }
-    let prepared = tokio::select! {
-        prepared = prepare::prepare(&state, &options) => prepared?,
-        () = signals.next() => bail!("stopped before anything was started"),
-    };
-    let platform = Platform::new(state, lock, options, prepared)?;
+    let platform = Platform::new(state, lock, options)?;
     platform.run(&mut signals, began).await
 }
 
-/// Everything that is known once the first process may start.
+/// Everything that is known before the first process starts.
 struct Platform {
     state: StateDir,
     _lock: StateLock,
     options: cli::Up,
-    prepared: Prepared,
     layout: Layout,
     secrets: Secrets,
     board: Arc<Board>,
@@ -63,14 +57,14 @@ struct Platform {
 }
 
 impl Platform {
-    fn new(state: StateDir, lock: StateLock, options: cli::Up, prepared: Prepared) -> anyhow::Result<Self> {
+    fn new(state: StateDir, lock: StateLock, options: cli::Up) -> anyhow::Result<Self> {
         let public = if options.random_ports { PublicPorts::Random } else { PublicPorts::Known };
         let layout = Layout::plan(&options.replicas, public)?;
         let secrets = Secrets::open(&state)?;
         let own = Identity::own().context("this process cannot find itself")?;
         let board = Arc::new(Board::new(&state, RunFile::new(own, layout.urls()))?);
         let fleet = Fleet::new(Arc::clone(&board))?;
-        Ok(Self { state, _lock: lock, options, prepared, layout, secrets, board, fleet })
+        Ok(Self { state, _lock: lock, options, layout, secrets, board, fleet })
     }
 
     async fn run(self, signals: &mut Signals, began: Instant) -> anyhow::Result<ExitCode> {
@@ -142,7 +136,9 @@ fn already_up(state: &StateDir, options: &cli::Up) -> anyhow::Result<ExitCode> {
     }
     match RunFile::read(state)? {
         Some(run) if run.stage == Stage::Ready => {
-            progress::say(format_args!("already up (process {}): {}", run.up.pid, run.urls.gateway));
+            let api =
+                run.select("gateway").next().map(|_| format!(": {}", run.urls.gateway)).unwrap_or_default();
+            progress::say(format_args!("already up (process {}){api}", run.up.pid));
         }
         Some(run) => progress::say(format_args!("already on its way (process {})", run.up.pid)),
         None => progress::say(format_args!(

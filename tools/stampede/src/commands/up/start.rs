@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use stampede_contracts::{ShowId, Timestamp};
 
 use super::Platform;
+use super::prepare::{self, Prepared};
 use crate::cargo::Binaries;
 use crate::infra::postgres::{self, Durability, Tuning};
 use crate::infra::{nats, smtp};
@@ -46,19 +47,24 @@ pub(crate) struct Ready {
 
 impl Platform {
     pub(super) async fn start(&self) -> anyhow::Result<Ready> {
+        let prepared = prepare::prepare(&self.state, &self.options).await?;
         StateDir::private_folder(&self.state.logs())?;
         rotate(&self.state.logs())?;
-        tokio::try_join!(self.start_postgres(), self.start_nats(), self.start_sink())?;
-        let Some(binaries) = &self.prepared.binaries else { return Ok(Ready::default()) };
+        tokio::try_join!(
+            self.start_postgres(&prepared),
+            self.start_nats(&prepared),
+            self.start_sink(&prepared)
+        )?;
+        let Some(binaries) = &prepared.binaries else { return Ok(Ready::default()) };
         let specs = self.specs(binaries)?;
         self.migrate(&specs).await?;
         self.start_services(&specs).await?;
         self.seed().await
     }
 
-    async fn start_postgres(&self) -> anyhow::Result<()> {
+    async fn start_postgres(&self, prepared: &Prepared) -> anyhow::Result<()> {
         let began = Instant::now();
-        let programs = &self.prepared.postgres;
+        let programs = &prepared.postgres;
         let port = self.layout.postgres;
         let cluster = postgres::cluster(programs, &self.state, &self.secrets).await?;
         let needed = self.options.replicas.total() * CONNECTIONS_PER_PROCESS + CONNECTIONS_BESIDE;
@@ -73,20 +79,20 @@ impl Platform {
         Ok(())
     }
 
-    async fn start_nats(&self) -> anyhow::Result<()> {
+    async fn start_nats(&self, prepared: &Prepared) -> anyhow::Result<()> {
         let began = Instant::now();
         let ports = self.layout.nats;
-        let spec = nats::spec(&self.prepared.nats, &self.state, ports, &self.secrets, http::client())?;
+        let spec = nats::spec(&prepared.nats, &self.state, ports, &self.secrets, http::client())?;
         self.fleet.start(spec, TIER_NATS);
         self.fleet.ready("nats").await?;
         progress::done("nats", format_args!("on 127.0.0.1:{}, streams as declared", ports.client), began);
         Ok(())
     }
 
-    async fn start_sink(&self) -> anyhow::Result<()> {
+    async fn start_sink(&self, prepared: &Prepared) -> anyhow::Result<()> {
         let began = Instant::now();
         let port = self.layout.smtp;
-        self.fleet.start(smtp::spec(&self.prepared.sink, &self.state, port), TIER_NATS);
+        self.fleet.start(smtp::spec(&prepared.sink, &self.state, port), TIER_NATS);
         self.fleet.ready("smtp").await?;
         progress::done("mail sink", format_args!("on 127.0.0.1:{port}"), began);
         Ok(())

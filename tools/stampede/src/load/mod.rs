@@ -1,0 +1,140 @@
+//! A stampede of buyers: open loop, whole journeys, everything written down.
+//!
+//! Arrivals follow a Poisson process at the given rate and do not wait for answers, so that a slow system meets more
+//! buyers at once instead of fewer requests; latencies count from the moment a buyer was due, not from the moment the
+//! request happened to be sent (what is known as coordinated omission otherwise).
+
+mod arrivals;
+mod history;
+mod journey;
+mod report;
+mod target;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use stampede_contracts::{
+    ShowId,
+    api::{self, ShowSummary},
+};
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+
+pub use history::{Entry, History, read as read_history};
+pub use journey::Habits;
+pub use report::{Outcome, Report, Summary};
+pub use target::check_loopback;
+
+use crate::client::Client;
+use arrivals::Arrivals;
+use journey::Journey;
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The gateway.
+    pub url: String,
+    /// Buyers, at most.
+    pub buyers: u64,
+    /// Buyers a second.
+    pub rate: f64,
+    /// Slugs or ids of the shows; none: all of them.
+    pub shows: Vec<String>,
+    /// No buyer arrives after this.
+    pub duration: Option<Duration>,
+    /// Buyers on their way at once, at most; who comes on top is counted and turned away.
+    pub in_flight_max: usize,
+    /// What buyers do besides buying.
+    pub habits: Habits,
+    /// The same seed makes the same buyers.
+    pub seed: u64,
+    /// Lifts the limit of sessions an address.
+    pub operator_token: Option<String>,
+    /// Where everything is written down that buyers were told.
+    pub history: PathBuf,
+}
+
+/// What every journey needs to know before it starts.
+#[derive(Debug)]
+struct Stage {
+    client: Client,
+    shows: Vec<ShowSummary>,
+    tokens_url: String,
+    habits: Habits,
+    operator_token: Option<String>,
+    history: History,
+    report: Report,
+}
+
+/// Runs the plan; `progress` is called about once a second.
+///
+/// # Errors
+/// When the platform cannot be reached, a show is unknown, or the history cannot be written. What goes wrong for a
+/// single buyer is an outcome, not an error.
+pub async fn run(plan: Plan, mut progress: impl FnMut(&Report, Duration)) -> Result<Summary> {
+    ensure!(plan.rate.is_finite() && plan.rate > 0.0, "the rate must be above 0");
+    let client = Client::new(&plan.url)?;
+    let shows = choose_shows(client.shows().await?, &plan.shows)?;
+    let (history, writer) = History::create(&plan.history).await?;
+    let stage = Arc::new(Stage {
+        tokens_url: client.test_cards().await?.tokens_url,
+        client,
+        shows,
+        habits: plan.habits,
+        operator_token: plan.operator_token.clone(),
+        history,
+        report: Report::default(),
+    });
+
+    let started = Instant::now();
+    let places = Arc::new(Semaphore::new(plan.in_flight_max));
+    let mut journeys = JoinSet::new();
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    for (number, due) in (0..plan.buyers).zip(Arrivals::new(plan.rate, plan.seed)) {
+        if plan.duration.is_some_and(|duration| due > duration) {
+            break;
+        }
+        let due = started + due;
+        while tokio::time::timeout_at(due, ticks.tick()).await.is_ok() {
+            progress(&stage.report, started.elapsed());
+        }
+        while journeys.try_join_next().is_some() {}
+        match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => {
+                let journey = Journey::new(Arc::clone(&stage), number, plan.seed, due);
+                journeys.spawn(async move {
+                    journey.run().await;
+                    drop(place);
+                });
+            }
+            Err(_) => stage.report.turned_away(),
+        }
+    }
+    loop {
+        tokio::select! {
+            ended = journeys.join_next() => if ended.is_none() { break },
+            _ = ticks.tick() => progress(&stage.report, started.elapsed()),
+        }
+    }
+    let stage = Arc::into_inner(stage).context("a journey is still on its way")?;
+    drop(stage.history);
+    writer.await.context("the history's writer broke")??;
+    Ok(stage.report.summary(started.elapsed(), plan.history))
+}
+
+fn choose_shows(all: Vec<ShowSummary>, wanted: &[String]) -> Result<Vec<ShowSummary>> {
+    ensure!(!all.is_empty(), "there is no show");
+    if wanted.is_empty() {
+        return Ok(all);
+    }
+    let named = |name: &String| {
+        let found = all.iter().find(|show| show.slug == *name || show.show_id.to_string() == *name);
+        let known = || all.iter().map(|show| show.slug.as_str()).collect::<Vec<_>>().join(", ");
+        found.cloned().with_context(|| format!("there is no show {name}; there are: {}", known()))
+    };
+    wanted.iter().map(named).collect()
+}
+
+/// How a show stands now.
+async fn show_now(client: &Client, show: ShowId) -> Result<api::Show> {
+    client.show(show).await?.json()
+}
