@@ -1,0 +1,223 @@
+//! The copy of how many seats are left: replayed from inventory's state stream into memory, a moment behind.
+//!
+//! The choice is availability over consistency: an old answer with its age is better here than none, because the
+//! answer that counts is given by `inventory` when seats are held.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use stampede_contracts::{
+    BlockId, SeatId, SectionId, ShowId, Timestamp,
+    api::{Availability, Seat, SeatState},
+    event::{BlockLayout, BlockState, LayoutPublished},
+};
+
+/// The copy of all shows. Shared by reference.
+#[derive(Debug, Default)]
+pub struct Copies {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    shows: HashMap<ShowId, ShowCopy>,
+    caught_up: bool,
+    // The last moment at which nothing newer than what is here was known to be missing.
+    as_of: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct ShowCopy {
+    layout: Vec<BlockLayout>,
+    blocks: HashMap<BlockId, BlockState>,
+}
+
+impl Copies {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a block's state; an older version than the one here is ignored, whatever the order of arrival.
+    pub fn apply_block(&self, block: BlockState) {
+        let mut state = self.state();
+        let blocks = &mut state.shows.entry(block.show_id).or_default().blocks;
+        if blocks.get(&block.block_id).is_none_or(|here| here.version < block.version) {
+            blocks.insert(block.block_id, block);
+        }
+    }
+
+    /// Takes the list of a show's blocks.
+    pub fn apply_layout(&self, layout: LayoutPublished) {
+        self.state().shows.entry(layout.show_id).or_default().layout = layout.blocks;
+    }
+
+    /// Everything that was in the stream at the start has been seen.
+    pub fn caught_up(&self) {
+        self.state().caught_up = true;
+    }
+
+    /// The stream is being followed at this moment: the copy is as new as `now`.
+    pub fn followed(&self, now: Timestamp) {
+        let mut state = self.state();
+        if state.caught_up {
+            state.as_of = Some(now);
+        }
+    }
+
+    /// Whether the copy can be shown: caught up, and every block is here that a layout names. `Err` says what is missing.
+    ///
+    /// # Errors
+    /// What is missing, for an operator.
+    pub fn ready(&self) -> Result<(), String> {
+        let state = self.state();
+        if !state.caught_up {
+            return Err("inventory's stream has not been read to its end yet".to_owned());
+        }
+        let missing: usize = state.shows.values().map(ShowCopy::missing).sum();
+        if missing == 0 { Ok(()) } else { Err(format!("{missing} blocks have not been published yet")) }
+    }
+
+    /// How old the copy is.
+    pub fn as_of(&self) -> Option<Timestamp> {
+        self.state().as_of
+    }
+
+    /// How a section stands; `None` while the copy lacks any of its blocks.
+    pub fn section(&self, show: ShowId, section: SectionId) -> Option<Availability> {
+        let state = self.state();
+        let copy = state.shows.get(&show)?;
+        let mut sum: Option<Availability> = None;
+        for layout in copy.layout.iter().filter(|layout| layout.section_id == section) {
+            let block = copy.blocks.get(&layout.block_id)?;
+            let sum = sum.get_or_insert_default();
+            sum.capacity += u64::from(block.capacity);
+            sum.free += u64::from(block.free);
+            sum.held += u64::from(block.held) + u64::from(block.attached);
+            sum.sold += u64::from(block.sold);
+        }
+        sum
+    }
+
+    /// Every numbered seat of a section, best row first.
+    pub fn seats(&self, show: ShowId, section: SectionId) -> Option<Vec<Seat>> {
+        let state = self.state();
+        let copy = state.shows.get(&show)?;
+        let mut seats = Vec::new();
+        for layout in copy.layout.iter().filter(|layout| layout.section_id == section) {
+            seats.extend(seats_of_block(layout, copy.blocks.get(&layout.block_id)?));
+        }
+        Some(seats)
+    }
+}
+
+impl ShowCopy {
+    fn missing(&self) -> usize {
+        self.layout.iter().filter(|layout| !self.blocks.contains_key(&layout.block_id)).count()
+    }
+}
+
+fn seats_of_block<'a>(layout: &'a BlockLayout, block: &'a BlockState) -> impl Iterator<Item = Seat> + 'a {
+    let labels =
+        layout.rows.iter().flat_map(|row| (0..row.seats).map(move |n| (&row.label, row.first_number + n)));
+    let letters = block.seats.as_deref().unwrap_or_default().bytes();
+    labels.zip(letters).zip(0..).map(|(((row, number), letter), index)| Seat {
+        seat_id: SeatId { block: layout.block_id, index },
+        row: row.clone(),
+        number,
+        state: seat_state(letter),
+    })
+}
+
+const fn seat_state(letter: u8) -> SeatState {
+    match letter {
+        b'f' => SeatState::Free,
+        b's' => SeatState::Sold,
+        b'b' => SeatState::Blocked,
+        // Held and attached look the same from outside; so does a letter that a newer inventory may invent.
+        _ => SeatState::Held,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stampede_contracts::event::RowSpan;
+
+    use super::*;
+
+    fn block(show_id: ShowId, section_id: SectionId, number: i64, version: i64, seats: &str) -> BlockState {
+        let count = |letter| seats.matches(letter).count() as u32;
+        BlockState {
+            show_id,
+            section_id,
+            block_id: BlockId::from_number(number),
+            version,
+            capacity: seats.len() as u32,
+            free: count('f'),
+            held: count('h'),
+            attached: count('a'),
+            sold: count('s'),
+            blocked: count('b'),
+            seats: Some(seats.to_owned()),
+            as_of: Timestamp::now(),
+        }
+    }
+
+    fn layout(section_id: SectionId, number: i64) -> BlockLayout {
+        let rows = vec![
+            RowSpan { label: "A".into(), first_number: 1, seats: 2 },
+            RowSpan { label: "B".into(), first_number: 5, seats: 2 },
+        ];
+        BlockLayout { block_id: BlockId::from_number(number), section_id, shard: 0, capacity: 4, rows }
+    }
+
+    #[test]
+    fn the_highest_version_wins_in_any_order() {
+        let (copies, show, section) = (Copies::default(), ShowId::new(), SectionId::new());
+        copies.apply_layout(LayoutPublished { show_id: show, blocks: vec![layout(section, 1)] });
+        copies.apply_block(block(show, section, 1, 2, "fhas"));
+        copies.apply_block(block(show, section, 1, 1, "ffff"));
+        let expected = Availability { capacity: 4, free: 1, held: 2, sold: 1 };
+        assert_eq!(copies.section(show, section), Some(expected));
+    }
+
+    #[test]
+    fn it_is_ready_when_every_named_block_is_here() {
+        let (copies, show, section) = (Copies::default(), ShowId::new(), SectionId::new());
+        assert!(copies.ready().is_err());
+        copies.followed(Timestamp::now());
+        assert_eq!(copies.as_of(), None);
+        copies.caught_up();
+        assert_eq!(copies.ready(), Ok(()));
+        let blocks = vec![layout(section, 1), layout(section, 2)];
+        copies.apply_layout(LayoutPublished { show_id: show, blocks });
+        copies.apply_block(block(show, section, 1, 1, "ffff"));
+        assert!(copies.ready().is_err());
+        assert_eq!(copies.section(show, section), None);
+        copies.apply_block(block(show, section, 2, 1, "ffff"));
+        assert_eq!(copies.ready(), Ok(()));
+        assert_eq!(copies.section(show, section).map(|now| now.free), Some(8));
+    }
+
+    #[test]
+    fn a_seat_has_its_label_and_its_state() {
+        let (copies, show, section) = (Copies::default(), ShowId::new(), SectionId::new());
+        copies.apply_layout(LayoutPublished { show_id: show, blocks: vec![layout(section, 7)] });
+        copies.apply_block(block(show, section, 7, 1, "fsab"));
+        let seats = copies.seats(show, section).unwrap();
+        let told: Vec<_> = seats
+            .iter()
+            .map(|seat| (seat.seat_id.to_string(), &*seat.row, seat.number, seat.state))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("b7-0".to_owned(), "A", 1, SeatState::Free),
+                ("b7-1".to_owned(), "A", 2, SeatState::Sold),
+                ("b7-2".to_owned(), "B", 5, SeatState::Held),
+                ("b7-3".to_owned(), "B", 6, SeatState::Blocked),
+            ]
+        );
+    }
+}

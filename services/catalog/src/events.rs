@@ -1,0 +1,96 @@
+//! What the catalog follows: inventory's state stream, and whether its own stream was made anew.
+
+use std::{sync::Arc, time::Duration};
+
+use stampede_bus::{BoxError, Bus, Delivery, Replay};
+use stampede_contracts::{
+    Event, Timestamp,
+    event::{BlockState, LayoutPublished},
+    topology::{EVT_CATALOG, EVT_INVENTORY},
+};
+use stampede_service::Gate;
+use tokio_util::sync::CancellationToken;
+
+use crate::{availability::Copies, store::Store};
+
+/// How often the copy's age and the stream's generation are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Follows inventory's state stream into the copy until `shutdown`.
+///
+/// # Errors
+/// None while it runs.
+pub async fn follow(bus: Bus, copies: Arc<Copies>, shutdown: CancellationToken) -> Result<(), BoxError> {
+    let into = Arc::clone(&copies);
+    let handler = move |delivery: Delivery| {
+        apply(&into, &delivery);
+        std::future::ready(Ok::<(), BoxError>(()))
+    };
+    Replay::new(bus, EVT_INVENTORY, "evt.inventory.>")
+        .run(shutdown, handler, move || copies.caught_up())
+        .await
+}
+
+// A state that cannot be read is passed over: the next one of the same block replaces it.
+fn apply(copies: &Copies, delivery: &Delivery) {
+    let applied = match delivery.ce_type.as_str() {
+        BlockState::TYPE => delivery.decode().map(|block| copies.apply_block(block)),
+        LayoutPublished::TYPE => delivery.decode().map(|layout| copies.apply_layout(layout)),
+        _ => Ok(()),
+    };
+    if let Err(error) = applied {
+        tracing::warn!(%error, subject = delivery.subject, "a state that cannot be read");
+    }
+}
+
+/// Keeps the copy's age and the node's readiness true until `shutdown`: while the connection stands, every change
+/// arrives, so the copy is as new as now; without it the copy grows old and stays in use.
+///
+/// # Errors
+/// None while it runs.
+pub async fn watch_copy(
+    bus: Bus,
+    copies: Arc<Copies>,
+    gate: Gate,
+    shutdown: CancellationToken,
+) -> Result<(), BoxError> {
+    let mut look = tokio::time::interval(Duration::from_millis(100));
+    let mut was_ready = false;
+    while shutdown.run_until_cancelled(look.tick()).await.is_some() {
+        if bus.is_connected() {
+            copies.followed(Timestamp::now());
+        }
+        match copies.ready() {
+            // Ready once is ready for good: a copy that grows old is better than none.
+            Ok(()) => {
+                was_ready = true;
+                gate.open();
+            }
+            Err(reason) if !was_ready => gate.close(reason),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Publishes every show again whenever the stream of shows was made anew, until `shutdown`.
+///
+/// # Errors
+/// None while it runs: what fails is tried again a second later.
+pub async fn watch_generation(bus: Bus, store: Store, shutdown: CancellationToken) -> Result<(), BoxError> {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    while shutdown.run_until_cancelled(look.tick()).await.is_some() {
+        match bus.generation(EVT_CATALOG).await {
+            Ok(Some(generation)) => match store.republish(EVT_CATALOG, &generation).await {
+                Ok(0) => {}
+                Ok(shows) => tracing::info!(shows, "the stream of shows is new: all were published again"),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "not published again yet")
+                }
+            },
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the stream of shows cannot be asked now"),
+        }
+    }
+    Ok(())
+}

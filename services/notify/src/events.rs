@@ -1,0 +1,49 @@
+//! Commands from the work queue: taken into the table, then acknowledged.
+
+use std::sync::Arc;
+
+use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Verdict};
+use stampede_contracts::topology::CMD_NOTIFY;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{Store, Taken};
+
+/// Takes commands until `shutdown`, and wakes the worker.
+///
+/// # Errors
+/// None while it runs.
+pub async fn take(
+    bus: Bus,
+    store: Store,
+    wake: Arc<Notify>,
+    shutdown: CancellationToken,
+) -> Result<(), BoxError> {
+    let settings = ConsumerSettings { batch: 64, ..ConsumerSettings::default() };
+    Consumer::new(bus, CMD_NOTIFY, "notify", settings)
+        .run(shutdown, move |deliveries| {
+            let (store, wake) = (store.clone(), Arc::clone(&wake));
+            async move {
+                let verdicts = take_batch(&store, &deliveries).await?;
+                wake.notify_one();
+                Ok::<_, BoxError>(verdicts)
+            }
+        })
+        .await
+}
+
+async fn take_batch(store: &Store, deliveries: &[Delivery]) -> Result<Vec<Verdict>, BoxError> {
+    let mut taken = Vec::with_capacity(deliveries.len());
+    let mut verdicts = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        match delivery.decode() {
+            Ok(command) => {
+                taken.push(Taken { command, message: delivery.message.clone() });
+                verdicts.push(Verdict::Done);
+            }
+            Err(error) => verdicts.push(Verdict::Dead(error.to_string())),
+        }
+    }
+    store.take(&taken).await?;
+    Ok(verdicts)
+}

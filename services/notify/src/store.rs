@@ -1,0 +1,199 @@
+//! Notify's database. One method a use case.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, migrate::Migrator, types::Json};
+use stampede_bus::Message;
+use stampede_contracts::{OrderId, StepId, command::MailCommand, event::MailResult};
+use stampede_outbox::Outbox;
+use time::OffsetDateTime;
+
+/// The schema.
+pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// A command that arrived, and the message it came in.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// What it says.
+    pub command: MailCommand,
+    /// The message, kept for a dead letter.
+    pub message: Message,
+}
+
+/// A mail that is due, leased to this process.
+#[derive(Debug, Clone)]
+pub struct Due {
+    /// The step.
+    pub step_id: StepId,
+    /// The order.
+    pub order_id: OrderId,
+    /// The command as it arrived.
+    pub message: Message,
+    /// Attempts so far, this one included.
+    pub attempts: i32,
+}
+
+/// How a mail ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The mail server has it.
+    Sent,
+    /// It was laid aside.
+    Dead,
+}
+
+/// Notify's database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+    outbox: Outbox,
+}
+
+impl Store {
+    /// On a migrated database.
+    pub fn new(pool: PgPool, outbox: Outbox) -> Self {
+        Self { pool, outbox }
+    }
+
+    /// Takes commands into the table, all in one statement. A command that is there already stays as it is; if it has
+    /// ended, its result is published once more, because somebody is still asking for it.
+    ///
+    /// # Errors
+    /// When the database did not answer as it should.
+    pub async fn take(&self, taken: &[Taken]) -> Result<(), sqlx::Error> {
+        let steps: Vec<_> = taken.iter().map(|taken| taken.command.step_id.uuid()).collect();
+        let orders: Vec<_> = taken.iter().map(|taken| taken.command.order_id.uuid()).collect();
+        let messages: Vec<_> = taken.iter().map(|taken| serde_json_value(&taken.message)).collect();
+        let mut tx = self.pool.begin().await?;
+        sqlx::query!(
+            "INSERT INTO mail (step_id, order_id, command)
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::jsonb[]) ON CONFLICT (step_id) DO NOTHING",
+            &steps,
+            &orders,
+            &messages,
+        )
+        .execute(&mut *tx)
+        .await?;
+        let ended = sqlx::query!(
+            r#"SELECT step_id, order_id, state = 'sent' AS "sent!", command AS "command: Json<Message>"
+               FROM mail WHERE step_id = ANY($1) AND state <> 'open'"#,
+            &steps,
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        for row in ended {
+            let (step_id, order_id) = (StepId::from_uuid(row.step_id), OrderId::from_uuid(row.order_id));
+            let result = result(step_id, order_id, row.sent, &row.command.0)?;
+            self.outbox.add(&mut tx, &order_id.to_string(), &[result]).await?;
+        }
+        tx.commit().await?;
+        self.outbox.nudge();
+        Ok(())
+    }
+
+    /// Leases mails that are due. If this process dies, they are due again when the lease is over.
+    ///
+    /// # Errors
+    /// When the database did not answer as it should.
+    pub async fn lease(&self, limit: u32, lease: Duration) -> Result<Vec<Due>, sqlx::Error> {
+        let rows = sqlx::query!(
+            r#"UPDATE mail SET attempts = attempts + 1, next_at = now() + $2
+               WHERE step_id IN (
+                   SELECT step_id FROM mail WHERE state = 'open' AND next_at <= now()
+                   ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
+               )
+               RETURNING step_id, order_id, attempts, command AS "command: Json<Message>""#,
+            i64::from(limit),
+            lease as _,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let due = |row: LeaseRow| Due {
+            step_id: StepId::from_uuid(row.0),
+            order_id: OrderId::from_uuid(row.1),
+            message: row.3.0,
+            attempts: row.2,
+        };
+        Ok(rows.into_iter().map(|row| due((row.step_id, row.order_id, row.attempts, row.command))).collect())
+    }
+
+    /// When the next mail is due, if any is open.
+    ///
+    /// # Errors
+    /// When the database did not answer as it should.
+    pub async fn next_due(&self) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+        sqlx::query_scalar!("SELECT min(next_at) FROM mail WHERE state = 'open'").fetch_one(&self.pool).await
+    }
+
+    /// Tries a mail again later.
+    ///
+    /// # Errors
+    /// When the database did not answer as it should.
+    pub async fn postpone(&self, step: StepId, pause: Duration, error: &str) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "UPDATE mail SET next_at = now() + $2, last_error = $3 WHERE step_id = $1 AND state = 'open'",
+            step.uuid(),
+            pause as _,
+            error,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a mail and publishes its result, in one transaction.
+    ///
+    /// # Errors
+    /// When the database did not answer as it should.
+    pub async fn end(&self, due: &Due, end: End, error: Option<&str>) -> Result<(), sqlx::Error> {
+        let state = match end {
+            End::Sent => "sent",
+            End::Dead => "dead",
+        };
+        let mut tx = self.pool.begin().await?;
+        let ended = sqlx::query!(
+            "UPDATE mail SET state = $2, ended_at = now(), last_error = $3 WHERE step_id = $1 AND state = 'open'",
+            due.step_id.uuid(),
+            state,
+            error,
+        )
+        .execute(&mut *tx)
+        .await?;
+        if ended.rows_affected() == 1 {
+            let result = result(due.step_id, due.order_id, end == End::Sent, &due.message)?;
+            self.outbox.add(&mut tx, &due.order_id.to_string(), &[result]).await?;
+        }
+        tx.commit().await?;
+        self.outbox.nudge();
+        Ok(())
+    }
+
+    /// How many mails are open.
+    ///
+    /// # Errors
+    /// When the database did not answer as it should.
+    pub async fn open(&self) -> Result<i64, sqlx::Error> {
+        let open = sqlx::query_scalar!("SELECT count(*) FROM mail WHERE state = 'open'")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(open.unwrap_or_default())
+    }
+}
+
+type LeaseRow = (uuid::Uuid, uuid::Uuid, i32, Json<Message>);
+
+fn serde_json_value(message: &Message) -> sqlx::types::JsonValue {
+    serde_json::to_value(message).unwrap_or_default()
+}
+
+// The result of a step has the step's id too, with its own kind before it, so that a second one is known as such.
+fn result(step_id: StepId, order_id: OrderId, sent: bool, command: &Message) -> Result<Message, sqlx::Error> {
+    let message = Message::new(&MailResult { step_id, order_id, sent }, format!("mail.{step_id}"))
+        .map_err(|error| sqlx::Error::Encode(error.into()))?;
+    // Somebody who asks again must get an answer that JetStream does not take for the first one.
+    let attempt = format!("{}.{}", message.ce_id, uuid::Uuid::now_v7().simple());
+    Ok(Message {
+        msg_id: attempt,
+        ..message.caused_by(&command.ce_id).traced_by(command.traceparent.clone())
+    })
+}
