@@ -332,6 +332,7 @@ impl User {
             format!("$JS.API.DIRECT.GET.KV_{name}.>"),
             format!("$JS.API.CONSUMER.CREATE.KV_{name}"),
             format!("$JS.API.CONSUMER.CREATE.KV_{name}.>"),
+            format!("$JS.API.CONSUMER.MSG.NEXT.KV_{name}.>"),
         ]);
         if bucket.writer == self.name {
             self.publish.push(format!("$KV.{name}.>"));

@@ -1,0 +1,133 @@
+//! What all handlers share.
+
+use std::sync::Arc;
+
+use stampede_bus::{Bus, Members};
+use stampede_idempotency::Fingerprinter;
+use stampede_rate_limit::{NoKeys, RateLimiter};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use stampede_contracts::SessionId;
+
+use crate::clients::inventory::Inventory;
+use crate::clients::layout::Layout;
+use crate::clients::upstream::Upstream;
+use crate::config::{Config, ProxyConfig, StreamConfig, TimeConfig};
+use crate::domain::operator::{NoRandomness, OperatorToken};
+use crate::domain::peer::AddressKey;
+use crate::domain::session::SessionTokens;
+use crate::metrics::Metrics;
+
+/// The gateway's parts. A handle: clones share them.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Parts>);
+
+/// What an [`App`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Makes and verifies session tokens.
+    pub sessions: SessionTokens,
+    /// Knows the operators' token.
+    pub operator: OperatorToken,
+    /// Turns path and body of a hold into its fingerprint.
+    pub fingerprinter: Fingerprinter,
+    /// How often clients may ask.
+    pub limits: Limits,
+    /// Who a request comes from.
+    pub proxies: ProxyConfig,
+    /// How long a request may take.
+    pub times: TimeConfig,
+    /// Open streams.
+    pub streams: Streams,
+    /// The services that speak HTTP.
+    pub upstream: Upstream,
+    /// The owners of seats.
+    pub inventory: Inventory,
+    /// Messaging.
+    pub bus: Bus,
+    /// Where a buyer gets a card token, outside production.
+    pub tokens_public_url: Option<String>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// How often clients may ask: one limiter a kind, made once.
+#[derive(Debug)]
+pub struct Limits {
+    /// New sessions of an address.
+    pub sessions: RateLimiter<AddressKey>,
+    /// Requests of a session.
+    pub by_session: RateLimiter<SessionId>,
+    /// Requests without a session of an address.
+    pub by_address: RateLimiter<AddressKey>,
+}
+
+/// Open streams of server-sent events.
+#[derive(Debug)]
+pub struct Streams {
+    /// One permit a stream.
+    pub permits: Arc<Semaphore>,
+    /// How many there may be and how long they last.
+    pub config: StreamConfig,
+    /// Cancelled when they have to end.
+    pub draining: CancellationToken,
+}
+
+/// The parts cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `RATE_LIMIT_KEYS_MAX` is zero.
+    #[error(transparent)]
+    NoKeys(#[from] NoKeys),
+    /// The operators' token could not be hidden.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+impl App {
+    /// Puts the parts together. Streams end when `draining` is cancelled.
+    ///
+    /// # Errors
+    /// [`Error`] when the configuration or the system does not allow it.
+    pub fn try_new(
+        config: Config,
+        bus: Bus,
+        members: Members,
+        layout: Layout,
+        draining: CancellationToken,
+    ) -> Result<Self, Error> {
+        let metrics = Metrics::new();
+        let limits = Limits {
+            sessions: RateLimiter::try_new(config.limits.sessions, config.limits.keys_max)?,
+            by_session: RateLimiter::try_new(config.limits.by_session, config.limits.keys_max)?,
+            by_address: RateLimiter::try_new(config.limits.by_address, config.limits.keys_max)?,
+        };
+        Ok(Self(Arc::new(Parts {
+            sessions: SessionTokens::new(config.sessions.key.expose(), config.sessions.ttl),
+            operator: OperatorToken::try_new(config.operator_token.expose())?,
+            fingerprinter: Fingerprinter::new(config.fingerprint_key.expose()),
+            limits,
+            proxies: config.proxies,
+            times: config.times,
+            streams: Streams {
+                permits: Arc::new(Semaphore::new(config.streams.max)),
+                config: config.streams,
+                draining,
+            },
+            upstream: Upstream::new(members, metrics.clone()),
+            inventory: Inventory::new(bus.clone(), layout),
+            bus,
+            tokens_public_url: config.tokens_public_url,
+            metrics,
+        })))
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,81 @@
+//! Which shard a block lies in: a copy of the bucket `layout`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use stampede_bus::{BoxError, Bus};
+use stampede_contracts::BlockId;
+use stampede_contracts::event::LayoutPublished;
+use stampede_contracts::topology::LAYOUT;
+use tokio_util::sync::CancellationToken;
+
+/// The most blocks that are remembered; those of further shows are found by way of `any`.
+const BLOCKS_MAX: usize = 1_000_000;
+
+/// A copy that may be old or empty: then a request takes the longer way, and nothing breaks. A handle: clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Layout(Arc<RwLock<HashMap<BlockId, u16>>>);
+
+impl Layout {
+    /// The shard of a block, if it is known.
+    pub fn shard(&self, block: BlockId) -> Option<u16> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&block).copied()
+    }
+
+    /// Follows the bucket until `shutdown`.
+    ///
+    /// # Errors
+    /// None while it runs.
+    pub async fn follow(self, bus: Bus, shutdown: CancellationToken) -> Result<(), BoxError> {
+        bus.watch_bucket(LAYOUT, shutdown, |show, value| {
+            // A show that was deleted keeps its blocks here: their ids are never used again.
+            if let Some(value) = value {
+                self.learn(&show, &value);
+            }
+        })
+        .await
+    }
+
+    fn learn(&self, show: &str, value: &[u8]) {
+        let layout: LayoutPublished = match serde_json::from_slice(value) {
+            Ok(layout) => layout,
+            Err(error) => {
+                tracing::error!(show, %error, "a layout cannot be read");
+                return;
+            }
+        };
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for block in layout.blocks {
+            if known.len() < BLOCKS_MAX || known.contains_key(&block.block_id) {
+                known.insert(block.block_id, block.shard);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stampede_contracts::event::BlockLayout;
+    use stampede_contracts::{SectionId, ShowId};
+
+    use super::*;
+
+    #[test]
+    fn blocks_are_found_and_garbage_changes_nothing() {
+        let block = BlockId::from_number(7);
+        let show = ShowId::new();
+        let blocks = vec![BlockLayout {
+            block_id: block,
+            section_id: SectionId::new(),
+            shard: 42,
+            capacity: 10,
+            rows: Vec::new(),
+        }];
+        let layout = Layout::default();
+        assert_eq!(layout.shard(block), None);
+        let value = serde_json::to_vec(&LayoutPublished { show_id: show, blocks }).unwrap();
+        layout.learn(&show.to_string(), &value);
+        layout.learn(&show.to_string(), b"{");
+        assert_eq!(layout.shard(block), Some(42));
+    }
+}

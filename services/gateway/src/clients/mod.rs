@@ -1,0 +1,6 @@
+//! What lies behind the door.
+
+pub mod dead_letters;
+pub mod inventory;
+pub mod layout;
+pub mod upstream;

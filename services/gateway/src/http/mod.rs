@@ -1,0 +1,95 @@
+//! The door itself: routes, the layers around them, and the contract.
+
+mod admit;
+mod body;
+mod extract;
+mod holds;
+mod lobby;
+pub mod openapi;
+mod ops;
+mod orders;
+mod pages;
+mod pass;
+mod sessions;
+mod shows;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{HeaderName, HeaderValue};
+use stampede_contracts::header::TRACEPARENT;
+use stampede_deadline::InvalidLimits;
+use stampede_service::{HttpLimits, stack};
+use stampede_telemetry::trace;
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::App;
+
+/// The router with all its layers.
+///
+/// # Errors
+/// [`InvalidLimits`] when the deadlines of the configuration contradict each other.
+pub fn router(app: App) -> Result<Router, InvalidLimits> {
+    let limits = HttpLimits::public().deadline(app.times.deadline_default, app.times.deadline_max)?;
+    let (routes, contract) = described();
+    let contract = contract.to_json().unwrap_or_default();
+    let routes = routes
+        .merge(pages::docs(&contract))
+        // Around the handlers and nothing else: whoever is refused costs nothing but this.
+        .layer(from_fn_with_state(app.clone(), admit::admit))
+        // Inside of the span that the stack begins, which it tells the client.
+        .layer(from_fn(
+            |request, next: axum::middleware::Next| async move { tell_trace(next.run(request).await) },
+        ))
+        .with_state(app);
+    // Outermost, so that every answer has them, the stack's own refusals too.
+    Ok(guarded(stack(routes, limits)))
+}
+
+/// The contract, as `/openapi.json` shows it.
+pub fn contract() -> OpenApi {
+    described().1
+}
+
+fn described() -> (Router<App>, OpenApi) {
+    let (routes, mut contract) = OpenApiRouter::with_openapi(openapi::document())
+        .merge(sessions::router())
+        .merge(shows::router())
+        .merge(lobby::router())
+        .merge(holds::router())
+        .merge(orders::router())
+        .merge(ops::router())
+        .merge(pages::router())
+        .split_for_parts();
+    openapi::finish(&mut contract);
+    (routes, contract)
+}
+
+fn tell_trace(mut response: Response) -> Response {
+    let traceparent = trace::traceparent().and_then(|text| HeaderValue::try_from(text).ok());
+    if let Some(traceparent) = traceparent {
+        response.headers_mut().insert(TRACEPARENT, traceparent);
+    }
+    response
+}
+
+/// What tells a browser to take an answer for what it says it is, and for nothing more.
+fn guarded(router: Router) -> Router {
+    let fields: [(HeaderName, &'static str); 6] = [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        // Answers are about one session unless the service behind says otherwise.
+        (CACHE_CONTROL, "no-store"),
+    ];
+    fields.into_iter().fold(router, |router, (name, value)| {
+        router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)))
+    })
+}

@@ -1,0 +1,203 @@
+//! Orders and tickets: passed through to `orders`.
+
+use axum::extract::State;
+use axum::response::Response;
+use stampede_contracts::{Class, OrderId, Problem, TicketId, api};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::extract::{Id, IdempotencyKey, Session, SessionOrSecret};
+use super::openapi::problems;
+use super::pass::Passing;
+use crate::app::App;
+
+const ORDERS: &str = "orders";
+
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(place, list))
+        .routes(routes!(order))
+        .routes(routes!(events))
+        .routes(routes!(cancel))
+        .routes(routes!(ticket))
+        .routes(routes!(ticket_keys))
+}
+
+problems!(
+    PlaceProblems:
+    MalformedRequest, KeyMissing, KeyMalformed, PaymentDeclined, HoldNotFound, HoldGone, HoldAttached, OrderFailed,
+    KeyInProgress, ValidationFailed, KeyReused
+);
+problems!(ListProblems: InvalidParameter);
+problems!(OrderProblems: InvalidParameter, OrderNotFound);
+problems!(CancelProblems: InvalidParameter, OrderNotFound, CancelTooLate, OrderFailed, Conflict);
+problems!(TicketProblems: InvalidParameter, TicketNotFound);
+
+/// Order held seats.
+///
+/// The answer comes when the purchase is settled, or just before your deadline as 202 with a `Location` to follow. The
+/// same key and body again give the first answer, byte for byte. After 402 the seats are held again; another card needs
+/// another key.
+#[utoipa::path(
+    post,
+    path = "/v1/orders",
+    tag = "Buy",
+    operation_id = "place_order",
+    params(
+        ("Idempotency-Key" = String, Header,
+            description = "Names this order: a quoted string or a bare word of at most 255 characters. Kept for 24 hours.",
+            example = "\"0b1c2d3e-40d5-43e8-bc93-6894a57f9324\""),
+    ),
+    request_body(content = api::NewOrder, example = json!({
+        "hold_id": "hld_b1042_5f60718293a4b50192f0c1a2b37c4d8e",
+        "buyer": {"name": "Ada Lovelace", "email": "ada@example.org"},
+        "payment": {"card_token": "tok_…"},
+    })),
+    security(("session" = [])),
+    responses(
+        (status = 201, description = "Paid; the tickets are in it.", body = api::Order,
+            headers(("Location" = String, description = "The order."))),
+        (status = 202, description = "On its way; follow the `Location`.", body = api::Order,
+            headers(("Location" = String, description = "The order."))),
+        PlaceProblems,
+    ),
+)]
+async fn place(
+    State(app): State<App>,
+    _session: Session,
+    _key: IdempotencyKey,
+    request: Passing,
+) -> Result<Response, Problem> {
+    request.to(&app, ORDERS, Class::Pay).await
+}
+
+/// List the orders of this session.
+#[utoipa::path(
+    get,
+    path = "/v1/orders",
+    tag = "Buy",
+    operation_id = "list_orders",
+    params(
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before."),
+        ("limit" = Option<u32>, Query, description = "How many, 1 to 100.", minimum = 1, maximum = 100, example = 20),
+    ),
+    security(("session" = [])),
+    responses((status = 200, description = "A page of orders.", body = api::Page<api::Order>), ListProblems),
+)]
+async fn list(State(app): State<App>, _session: Session, request: Passing) -> Result<Response, Problem> {
+    request.to(&app, ORDERS, Class::Pay).await
+}
+
+/// Read an order: its state, its tickets, and every step so far.
+#[utoipa::path(
+    get,
+    path = "/v1/orders/{order_id}",
+    tag = "Buy",
+    operation_id = "get_order",
+    params(
+        ("order_id" = OrderId, Path, description = "The order."),
+        ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made it."),
+    ),
+    security(("session" = []), ("order_secret" = [])),
+    responses((status = 200, description = "The order.", body = api::Order), OrderProblems),
+)]
+async fn order(
+    State(app): State<App>,
+    _proof: SessionOrSecret,
+    _order: Id<OrderId>,
+    request: Passing,
+) -> Result<Response, Problem> {
+    request.to(&app, ORDERS, Class::Pay).await
+}
+
+/// Follow an order.
+///
+/// Server-sent events; the data of each is the order. Read them with `fetch` and the bearer token. A stream ends after a
+/// while: connect again, with `Last-Event-ID`.
+#[utoipa::path(
+    get,
+    path = "/v1/orders/{order_id}/events",
+    tag = "Buy",
+    operation_id = "follow_order",
+    params(
+        ("order_id" = OrderId, Path, description = "The order."),
+        ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made it."),
+        ("Last-Event-ID" = Option<String>, Header, description = "The last event that was seen."),
+    ),
+    security(("session" = []), ("order_secret" = [])),
+    responses((
+        status = 200,
+        description = "The order, each time it changes.",
+        body = String,
+        content_type = "text/event-stream",
+    ), OrderProblems),
+)]
+async fn events(
+    State(app): State<App>,
+    _proof: SessionOrSecret,
+    _order: Id<OrderId>,
+    request: Passing,
+) -> Result<Response, Problem> {
+    request.events(&app, ORDERS, Class::Pay).await
+}
+
+/// Cancel an order: the tickets are revoked, the seats released, the money given back.
+#[utoipa::path(
+    post,
+    path = "/v1/orders/{order_id}/cancel",
+    tag = "Buy",
+    operation_id = "cancel_order",
+    params(
+        ("order_id" = OrderId, Path, description = "The order."),
+        ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made it."),
+    ),
+    security(("session" = []), ("order_secret" = [])),
+    responses(
+        (status = 200, description = "Cancelled, and refunded.", body = api::Order),
+        (status = 202, description = "On its way; follow the `Location`.", body = api::Order,
+            headers(("Location" = String, description = "The order."))),
+        CancelProblems,
+    ),
+)]
+async fn cancel(
+    State(app): State<App>,
+    _proof: SessionOrSecret,
+    _order: Id<OrderId>,
+    request: Passing,
+) -> Result<Response, Problem> {
+    request.to(&app, ORDERS, Class::Pay).await
+}
+
+/// Read a ticket with its signed code.
+#[utoipa::path(
+    get,
+    path = "/v1/tickets/{ticket_id}",
+    tag = "Buy",
+    operation_id = "get_ticket",
+    params(
+        ("ticket_id" = TicketId, Path, description = "The ticket."),
+        ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made its order."),
+    ),
+    security(("session" = []), ("order_secret" = [])),
+    responses((status = 200, description = "The ticket.", body = api::Ticket), TicketProblems),
+)]
+async fn ticket(
+    State(app): State<App>,
+    _proof: SessionOrSecret,
+    _ticket: Id<TicketId>,
+    request: Passing,
+) -> Result<Response, Problem> {
+    request.to(&app, ORDERS, Class::Pay).await
+}
+
+/// Fetch the public keys that verify ticket codes offline.
+#[utoipa::path(
+    get,
+    path = "/v1/ticket-keys",
+    tag = "Buy",
+    operation_id = "get_ticket_keys",
+    responses((status = 200, description = "A JSON Web Key Set (RFC 7517).", body = api::TicketKeys)),
+)]
+async fn ticket_keys(State(app): State<App>, request: Passing) -> Result<Response, Problem> {
+    request.to(&app, ORDERS, Class::Browse).await
+}

@@ -1,0 +1,110 @@
+//! Passing a request through to the service that answers it.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::response::Response;
+use futures::StreamExt;
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, IF_NONE_MATCH};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use stampede_contracts::{Class, Code, Problem, header};
+
+use super::admit::{Bearer, Caller};
+use super::body;
+use crate::app::App;
+use crate::clients::upstream::{Delivery, Outgoing};
+use crate::domain::priority;
+
+/// The fields that pass. All others end here, those between two hops (RFC 9110, 7.6.1) and those that only the door may
+/// write among them.
+const FIELDS: [HeaderName; 7] = [
+    CONTENT_TYPE,
+    ACCEPT,
+    ACCEPT_LANGUAGE,
+    IF_NONE_MATCH,
+    HeaderName::from_static("last-event-id"),
+    HeaderName::from_static(header::IDEMPOTENCY_KEY),
+    HeaderName::from_static(header::ORDER_SECRET),
+];
+
+const PRIORITY: HeaderName = HeaderName::from_static("priority");
+
+/// A request that is passed through: read within its bounds and stripped of what must not pass.
+#[derive(Debug)]
+pub struct Passing<const BODY_MAX: usize = { body::MAX }> {
+    outgoing: Outgoing,
+    priority: Option<HeaderValue>,
+}
+
+impl<const BODY_MAX: usize> FromRequest<App> for Passing<BODY_MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let mut headers = HeaderMap::with_capacity(FIELDS.len() + 4);
+        for name in &FIELDS {
+            for value in parts.headers.get_all(name) {
+                headers.append(name, value.clone());
+            }
+        }
+        if let Some(Caller { bearer: Bearer::Session(session), .. }) = parts.extensions.get() {
+            headers.insert(header::SESSION, ascii(&session.to_string()));
+        }
+        let target = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+        let body = body::read(body, BODY_MAX, app.times.body).await?;
+        let outgoing = Outgoing { method: parts.method, target, headers, body };
+        Ok(Self { outgoing, priority: parts.headers.get(PRIORITY).cloned() })
+    }
+}
+
+impl<const BODY_MAX: usize> Passing<BODY_MAX> {
+    /// Passes it to `service` and its answer back.
+    ///
+    /// # Errors
+    /// `unavailable` or `deadline_exceeded` when there was none.
+    pub async fn to(self, app: &App, service: &'static str, class: Class) -> Result<Response, Problem> {
+        app.upstream.pass(service, &self.classified(class), Delivery::Whole).await
+    }
+
+    /// Passes it to `service` and the events it answers with back, until one side ends, the stream has lasted its time,
+    /// or this process drains.
+    ///
+    /// # Errors
+    /// `busy` when too many streams are open; see [`to`](Self::to).
+    pub async fn events(self, app: &App, service: &'static str, class: Class) -> Result<Response, Problem> {
+        let permit = app.streams.permits.clone().try_acquire_owned();
+        let permit = permit.map_err(|_none| Problem::new(Code::Busy).detail("Too many streams are open."))?;
+        let response = app.upstream.pass(service, &self.classified(class), Delivery::Stream).await?;
+        if !response.status().is_success() {
+            return Ok(response);
+        }
+        let held = (permit, app.metrics.stream());
+        let draining = app.streams.draining.clone();
+        let max_age = app.streams.config.max_age;
+        let end = async move {
+            // Whichever comes first; the client connects again, perhaps to another gateway.
+            let _ = tokio::time::timeout(max_age, draining.cancelled_owned()).await;
+        };
+        let (parts, body) = response.into_parts();
+        let events = body.into_data_stream().take_until(Box::pin(end)).map(move |chunk| {
+            let _until_the_end = &held;
+            chunk
+        });
+        let mut response = Response::from_parts(parts, Body::from_stream(events));
+        // Tells proxies in front not to wait for more.
+        response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+        Ok(response)
+    }
+
+    fn classified(mut self, class: Class) -> Outgoing {
+        let wish = self.priority.as_ref().and_then(|value| value.to_str().ok());
+        let class = priority::class(class, wish);
+        self.outgoing.headers.insert(header::CLASS, HeaderValue::from_static(class.as_str()));
+        self.outgoing
+    }
+}
+
+/// Ids are ASCII, so this cannot fail; the fall-back only keeps it free of panics.
+fn ascii(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
