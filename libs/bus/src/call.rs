@@ -151,6 +151,9 @@ impl Bus {
         payload: Bytes,
         deadline: Deadline,
     ) -> Result<F::Reply, CallError> {
+        if deadline.is_expired() {
+            return Err(CallError::TimedOut);
+        }
         let mut headers = HeaderMap::new();
         headers.insert(header::DEADLINE_MS, deadline.header().to_string());
         headers.insert(header::DEADLINE_AT, deadline.header_at(SystemTime::now()).to_string());

@@ -101,6 +101,8 @@ struct Inner {
 /// What the client library tells through its callback, and nowhere else.
 struct Watched {
     violations: AtomicU64,
+    /// Counts connections: a new one has lost the pulls of the one before.
+    connections: watch::Sender<u64>,
     closed: watch::Sender<bool>,
     metrics: Metrics,
 }
@@ -113,8 +115,12 @@ impl Bus {
     /// no server for half a minute.
     pub async fn connect(settings: Settings) -> Result<Self, ConnectError> {
         let metrics = Metrics::new();
-        let (closed, _) = watch::channel(false);
-        let watched = Arc::new(Watched { violations: AtomicU64::new(0), closed, metrics: metrics.clone() });
+        let watched = Arc::new(Watched {
+            violations: AtomicU64::new(0),
+            connections: watch::Sender::new(0),
+            closed: watch::Sender::new(false),
+            metrics: metrics.clone(),
+        });
         let client = reach(&settings, &watched).await?;
         let replies = Replies::subscribe(&client)
             .await
@@ -157,6 +163,11 @@ impl Bus {
     /// JetStream, for those that may create streams and consumers: `stampede provision`, and tests.
     pub fn jetstream(&self) -> &async_nats::jetstream::Context {
         &self.inner.jetstream
+    }
+
+    /// Changes with every new connection.
+    pub(crate) fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.watched.connections.subscribe()
     }
 
     pub(crate) fn replies(&self) -> &Replies {
@@ -229,7 +240,10 @@ fn reconnect_pause(attempt: usize) -> Duration {
 impl Watched {
     fn on(&self, event: &Event) {
         match event {
-            Event::Connected => tracing::info!("connected to NATS"),
+            Event::Connected => {
+                self.connections.send_modify(|connections| *connections += 1);
+                tracing::info!("connected to NATS");
+            }
             Event::Disconnected => {
                 self.metrics.disconnects.add(1, &[]);
                 tracing::warn!("lost the connection to NATS");

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use stampede_contracts::{Timestamp, header as names};
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::answer;
 use crate::durable::{Durable, Limits, Work};
 use crate::headers::encode;
+use crate::settle::answer;
 use crate::{BoxError, Bus, ConsumerSettings, Message, PublishError};
 
 /// Names of the headers that a dead letter has beside those of the message it was.
@@ -229,7 +229,6 @@ impl Work for Keeping {
         &mut self,
         batch: Vec<async_nats::jetstream::Message>,
         _limits: Limits,
-        _failures: u32,
     ) -> Result<(), BoxError> {
         let mut result = Ok(());
         for message in batch {

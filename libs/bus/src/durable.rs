@@ -47,14 +47,13 @@ impl Limits {
     }
 }
 
-/// What is done with a batch. Every message of it has to be answered.
+/// What is done with a batch.
 pub(crate) trait Work: Send {
-    /// `attempt` counts the batches in a row that failed, this one included.
+    /// Answers every message. On `Err` nothing of it could be handled, and a pause is due.
     fn work(
         &mut self,
         batch: Vec<Message>,
         limits: Limits,
-        failures: u32,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
@@ -105,13 +104,16 @@ impl Durable {
         shutdown: &CancellationToken,
         work: &mut impl Work,
     ) -> Result<(), Lost> {
-        let mut failures = 0;
+        let mut failures: u32 = 0;
         while !shutdown.is_cancelled() {
-            let batch = pull.fetch(self.settings.batch, self.settings.wait, shutdown).await?;
+            // While nothing can be handled, one message is enough to find out when that is over: every message that is
+            // taken uses up one of its deliveries.
+            let max = if failures == 0 { self.settings.batch } else { 1 };
+            let batch = pull.fetch(max, self.settings.wait, shutdown).await?;
             if batch.messages.is_empty() {
                 continue;
             }
-            match work.work(batch.messages, limits, failures).await {
+            match work.work(batch.messages, limits).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
@@ -119,9 +121,9 @@ impl Durable {
                         consumer = self.consumer,
                         failures,
                         error = &*error as &dyn std::error::Error,
-                        "a batch failed and comes again"
+                        "nothing could be handled"
                     );
-                    let pause = self.settings.retry_after(failures);
+                    let pause = self.settings.retry_after(failures.into());
                     let _ = shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
                 }
             }

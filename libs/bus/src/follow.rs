@@ -16,6 +16,8 @@ const BATCH: usize = 256;
 const WAIT: Duration = Duration::from_secs(2);
 const OPEN_BASE: Duration = Duration::from_millis(100);
 const OPEN_MAX: Duration = Duration::from_secs(2);
+/// For one message. Less than the time after which the server forgets a reader that does not pull.
+const HANDLE_WITHIN: Duration = Duration::from_secs(20);
 const RETRY_BASE: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -163,7 +165,12 @@ async fn hand_over(
     follower: &mut impl Follower,
 ) -> bool {
     let mut attempt = 0;
-    while let Err(error) = follower.message(message).await {
+    loop {
+        let error: BoxError = match tokio::time::timeout(HANDLE_WITHIN, follower.message(message)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error,
+            Err(_) => format!("not handled within {HANDLE_WITHIN:?}").into(),
+        };
         tracing::error!(
             subject = %message.subject,
             error = &*error as &dyn std::error::Error,
@@ -175,7 +182,6 @@ async fn hand_over(
             return false;
         }
     }
-    true
 }
 
 fn missing() -> Lost {

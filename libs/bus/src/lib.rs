@@ -19,6 +19,7 @@ mod replay;
 mod replies;
 mod responder;
 mod roster;
+mod settle;
 
 pub use bucket::BucketError;
 pub use call::CallError;

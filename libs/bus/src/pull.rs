@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::{StatusCode, Subscriber};
 use futures::StreamExt;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,7 @@ pub(crate) struct Pull {
     subject: String,
     inbox: String,
     subscriber: Subscriber,
+    connections: watch::Receiver<u64>,
     round: u64,
 }
 
@@ -51,7 +53,7 @@ impl Pull {
         let subscribed = bus.client().subscribe(format!("{inbox}.*")).await;
         let subscriber = subscribed.map_err(|error| Lost(error.to_string()))?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
-        Ok(Self { bus: bus.clone(), subject, inbox, subscriber, round: 0 })
+        Ok(Self { bus: bus.clone(), subject, inbox, subscriber, connections: bus.connections(), round: 0 })
     }
 
     /// Waits for the first message, `wait` at most, and then takes what else is there, `max` at most. After
@@ -63,6 +65,7 @@ impl Pull {
         shutdown: &CancellationToken,
     ) -> Result<Batch, Lost> {
         self.round += 1;
+        self.connections.mark_unchanged();
         let reply = format!("{}.{}", self.inbox, self.round);
         let mut give_up = Instant::now() + wait + GRACE;
         // `no_wait` with an expiry: the server waits for a first message, but not for more.
@@ -88,6 +91,8 @@ impl Pull {
                     continue;
                 }
                 message = until(give_up, self.subscriber.next()) => message,
+                // The new connection knows nothing of the pull.
+                _ = self.connections.changed() => break,
             };
             match message {
                 None => break,

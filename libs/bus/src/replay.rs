@@ -1,6 +1,8 @@
 //! State streams: a copy of what somebody else owns, built from the first message on.
 
 use async_nats::jetstream;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -37,20 +39,21 @@ impl Replay {
     ///
     /// # Errors
     /// None while it runs: it returns `Ok` after `shutdown`. The type fits what a supervisor wants to start.
-    pub async fn run<H, Fut, C>(
+    // Boxed, because the compiler cannot see through the handler's type that the whole future is `Send`.
+    pub fn run<H, Fut, C>(
         self,
         shutdown: CancellationToken,
         handler: H,
         caught_up: C,
-    ) -> Result<(), BoxError>
+    ) -> BoxFuture<'static, Result<(), BoxError>>
     where
-        H: FnMut(Delivery) -> Fut + Send,
-        Fut: Future<Output = Result<(), BoxError>> + Send,
-        C: FnMut() + Send,
+        H: FnMut(Delivery) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+        C: FnMut() + Send + 'static,
     {
         let Self { bus, stream, filter } = self;
         let follow = Follow { bus, stream, filter, start: Start::First };
-        follow.run(&shutdown, Copying { handler, caught_up }).await
+        async move { follow.run(&shutdown, Copying { handler, caught_up }).await }.boxed()
     }
 }
 

@@ -14,8 +14,12 @@ use crate::support::{
 };
 
 pub fn settings() -> ConsumerSettings {
-    let retry_min = Duration::from_millis(20);
-    ConsumerSettings { wait: Duration::from_millis(500), retry_min, ..ConsumerSettings::default() }
+    ConsumerSettings {
+        batch: 64,
+        wait: Duration::from_millis(500),
+        retry_min: Duration::from_millis(20),
+        retry_max: Duration::from_millis(200),
+    }
 }
 
 /// Tells of every delivery, and does with it what `verdict` says.
@@ -89,11 +93,11 @@ async fn what_must_wait_comes_again_after_its_time() {
 }
 
 #[tokio::test]
-async fn a_batch_that_fails_comes_again_whole() {
+async fn what_fails_comes_again() {
     let nats = Nats::start().await;
     let bus = connect(&nats).await;
     make_work(&bus, worker()).await;
-    publish(&bus, &[command(1), command(2)]).await;
+    publish(&bus, &[command(1)]).await;
 
     let calls = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&calls);
@@ -104,15 +108,48 @@ async fn a_batch_that_fails_comes_again_whole() {
                 match call {
                     0 => Err("the database is away".into()),
                     1 => Ok(vec![]),
+                    2 => panic!("as intended"),
                     _ => Ok(vec![Verdict::Done; batch.len()]),
                 }
             }
         });
     let run = tokio::spawn(run);
     eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
-    assert!(calls.load(Ordering::SeqCst) >= 3);
+    assert_eq!(calls.load(Ordering::SeqCst), 4);
     assert!(!run.is_finished());
     assert_eq!(messages_in(&bus, "DLQ").await, 0);
+}
+
+#[tokio::test]
+async fn a_message_over_which_the_handler_fails_takes_no_other_along() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, pull::Config { max_deliver: 3, ..worker() }).await;
+    let word = |number: u32| if number == 7 { "poison".to_owned() } else { number.to_string() };
+    let commands: Vec<_> = (0..30).map(|number| command(word(number))).collect();
+    publish(&bus, &commands).await;
+
+    let run = Consumer::new(bus.clone(), WORK, WORKER, settings()).run(
+        CancellationToken::new(),
+        |batch| async move {
+            if batch.iter().any(|delivery| text(delivery) == "poison") {
+                return Err("a rule is broken".into());
+            }
+            assert!(
+                batch.iter().all(|delivery| delivery.delivered == 1),
+                "it was handled alone the first time"
+            );
+            Ok(vec![Verdict::Done; batch.len()])
+        },
+    );
+    tokio::spawn(run);
+    eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
+    let letters = bus.jetstream().get_stream("DLQ").await.unwrap();
+    assert_eq!(letters.cached_info().state.messages, 1);
+    let letter = letters.get_raw_message(1).await.unwrap();
+    assert_eq!(letter.payload, commands[7].payload);
+    let reason = letter.headers.get(stampede_bus::dead_letter_header::REASON).unwrap();
+    assert_eq!(reason.as_str(), "not%20handled%20in%203%20deliveries:%20a%20rule%20is%20broken");
 }
 
 #[tokio::test]
