@@ -85,7 +85,7 @@ pub async fn watch_generation(bus: Bus, store: Store, shutdown: CancellationToke
                 Ok(0) => {}
                 Ok(shows) => tracing::info!(shows, "the stream of shows is new: all were published again"),
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "not published again yet")
+                    tracing::warn!(error = &error as &dyn std::error::Error, "not published again yet");
                 }
             },
             Ok(None) => {}
