@@ -182,7 +182,7 @@ impl Up {
         loop {
             if let Ok(ended) = self.ended.try_recv() {
                 let status = *self.status.insert(ended?);
-                bail!("`up` ended ({status}) before it was ready:\n{}", tail(&state.output(), TAIL_LINES));
+                bail!("`up` ended ({status}) before it was ready:\n{}", tail(&state.output(), 0, TAIL_LINES));
             }
             if let Some(run) = RunFile::read(state)?
                 && run.stage == Stage::Ready
@@ -191,7 +191,7 @@ impl Up {
             }
             if began.elapsed() > READY_LIMIT {
                 let _ = self.stop();
-                bail!("`up` is not ready after {READY_LIMIT:?}:\n{}", tail(&state.output(), TAIL_LINES));
+                bail!("`up` is not ready after {READY_LIMIT:?}:\n{}", tail(&state.output(), 0, TAIL_LINES));
             }
             tokio::time::sleep(READY_POLL).await;
         }

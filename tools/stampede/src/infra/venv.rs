@@ -64,13 +64,16 @@ impl Venv {
 
     fn has(&self, packages: &[&str]) -> bool {
         let installed = fs::read_to_string(self.folder.join(FINISHED)).unwrap_or_default();
-        packages.iter().all(|wanted| installed.lines().any(|line| line == *wanted))
+        // Its Python is a link, perhaps to somewhere we may not go or that is gone.
+        self.program("python").exists()
+            && packages.iter().all(|wanted| installed.lines().any(|line| line == *wanted))
     }
 
     async fn make(&self, packages: &[&str]) -> anyhow::Result<()> {
         let finished = self.folder.join(FINISHED);
-        let before = fs::read_to_string(&finished).unwrap_or_default();
-        if before.is_empty() {
+        let mut before = fs::read_to_string(&finished).unwrap_or_default();
+        if before.is_empty() || !self.program("python").exists() {
+            before.clear();
             if self.folder.exists() {
                 fs::remove_dir_all(&self.folder).context("cannot replace a half-made Python environment")?;
             }

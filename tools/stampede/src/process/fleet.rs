@@ -73,6 +73,7 @@ impl Fleet {
             restarts: Restarts::new(self.policy),
             requests: inbox,
             phase,
+            log_before: 0,
         };
         let gave_up = self.gave_up.clone();
         self.keepers.spawn(async move {
@@ -96,7 +97,7 @@ impl Fleet {
             Ok(_) => bail!("{name} does not run; its log is {}", member.spec.log.display()),
             Err(_) => {
                 let lacks = member.spec.probe.check().await.err().unwrap_or_default();
-                let tail = member.spec.log_tail(TAIL_LINES);
+                let tail = member.spec.log_tail(0, TAIL_LINES);
                 bail!("{name} is not ready after {READY_LIMIT:?} ({lacks}). The end of its log:\n{tail}")
             }
         }

@@ -48,6 +48,8 @@ pub(crate) struct Keeper {
     pub(crate) restarts: Restarts,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) phase: watch::Sender<Phase>,
+    /// Length of the log when the process was started last.
+    pub(crate) log_before: u64,
 }
 
 /// Why one run of the process is over.
@@ -75,6 +77,7 @@ impl Keeper {
     }
 
     async fn one_run(&mut self) -> End {
+        self.log_before = self.spec.log_length();
         let mut child = match self.spec.spawn() {
             Ok(child) => child,
             Err(error) => return End::Died(format!("cannot be started: {error}")),
@@ -124,7 +127,7 @@ impl Keeper {
             "{} {how}; it is started again in {} ms\n{}",
             self.spec.name,
             pause.as_millis(),
-            self.spec.log_tail(TAIL_LINES)
+            self.spec.log_tail(self.log_before, TAIL_LINES)
         ));
         self.board.update(&self.spec.name, |entry| {
             entry.identity = None;
@@ -143,7 +146,7 @@ impl Keeper {
             self.spec.name,
             DEATHS_WITHIN.as_secs(),
             self.spec.log.display(),
-            self.spec.log_tail(TAIL_LINES)
+            self.spec.log_tail(self.log_before, TAIL_LINES)
         ));
         self.board.update(&self.spec.name, |entry| entry.identity = None);
         self.enter(Phase::GaveUp)

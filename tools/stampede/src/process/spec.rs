@@ -70,9 +70,14 @@ impl Spec {
         self.command(&self.args).stdout(log.try_clone()?).stderr(log).spawn()
     }
 
-    /// The last lines it wrote, for a person who has to find out why it ended.
-    pub(crate) fn log_tail(&self, lines: usize) -> String {
-        tail(&self.log, lines)
+    /// How long its log is: what follows is of its next run.
+    pub(crate) fn log_length(&self) -> u64 {
+        fs::metadata(&self.log).map_or(0, |meta| meta.len())
+    }
+
+    /// The last lines it wrote after that length, for a person who has to find out why it ended.
+    pub(crate) fn log_tail(&self, after: u64, lines: usize) -> String {
+        tail(&self.log, after, lines)
     }
 }
 
@@ -92,10 +97,11 @@ pub(crate) fn rotate(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The last lines of a text file, indented; empty when there is none.
-pub(crate) fn tail(path: &Path, lines: usize) -> String {
-    let text = fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
+/// The last lines of a text file after so many bytes, indented; empty when there is none.
+pub(crate) fn tail(path: &Path, after: u64, lines: usize) -> String {
+    let bytes = fs::read(path).unwrap_or_default();
+    let text = bytes.get(usize::try_from(after).unwrap_or(usize::MAX)..).unwrap_or_default();
+    let text = String::from_utf8_lossy(text);
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].iter().map(|line| format!("    {line}\n")).collect()
 }
@@ -127,9 +133,11 @@ mod tests {
         let scratch = Scratch::new("tail").unwrap();
         let log = scratch.path().join("a.log");
         fs::write(&log, "one\ntwo\nthree\n").unwrap();
-        assert_eq!(tail(&log, 2), "    two\n    three\n");
-        assert_eq!(tail(&log, 9), "    one\n    two\n    three\n");
-        assert_eq!(tail(&scratch.path().join("none"), 2), "");
+        assert_eq!(tail(&log, 0, 2), "    two\n    three\n");
+        assert_eq!(tail(&log, 4, 9), "    two\n    three\n");
+        assert_eq!(tail(&log, 0, 9), "    one\n    two\n    three\n");
+        assert_eq!(tail(&log, 99, 9), "");
+        assert_eq!(tail(&scratch.path().join("none"), 0, 2), "");
     }
 
     #[test]

@@ -178,6 +178,6 @@ async fn migrate(spec: &Spec) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("the migration of {} takes more than {MIGRATE_LIMIT:?}", spec.kind))?
         .with_context(|| format!("{} cannot be started", spec.program.display()))?;
-    ensure!(status.success(), "the migration of {} failed:\n{}", spec.kind, spec.log_tail(TAIL_LINES));
+    ensure!(status.success(), "the migration of {} failed:\n{}", spec.kind, spec.log_tail(0, TAIL_LINES));
     Ok(())
 }
