@@ -39,13 +39,13 @@ impl Decision {
         matches!(self, Self::Allowed { .. })
     }
 
-    /// The value of [`RATELIMIT`]: what remains, and in how many whole seconds there is more.
-    pub fn header(&self) -> HeaderValue {
+    /// The value of [`RATELIMIT`] for the quota of this name: what remains, and in how many whole seconds there is more.
+    pub fn header(&self, name: &str) -> HeaderValue {
         let (remaining, more_in) = match *self {
             Self::Allowed { remaining, reset, .. } => (remaining, reset),
             Self::Refused { retry_after, .. } => (0, retry_after),
         };
-        ascii(&format!("\"default\";r={remaining};t={}", whole_seconds(more_in)))
+        ascii(&format!("\"{name}\";r={remaining};t={}", whole_seconds(more_in)))
     }
 
     /// The value of `Retry-After` for a refusal, in whole seconds, rounded up.

@@ -59,7 +59,7 @@ impl<K: Hash + Eq + Clone> RateLimiter<K> {
     /// Writes `RateLimit-Policy`, `RateLimit` and, for a refusal, `Retry-After` into an answer's header.
     pub fn insert_headers(&self, decision: &Decision, headers: &mut HeaderMap) {
         headers.insert(RATELIMIT_POLICY, self.quota.policy_header());
-        headers.insert(RATELIMIT, decision.header());
+        headers.insert(RATELIMIT, decision.header(self.quota.name()));
         if let Some(seconds) = decision.retry_after_header() {
             headers.insert(RETRY_AFTER, seconds);
         }

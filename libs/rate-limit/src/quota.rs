@@ -19,6 +19,7 @@ pub enum InvalidQuota {
 /// A bucket of `burst` requests that fills up again steadily.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
+    name: &'static str,
     interval: Duration,
     burst: NonZeroU32,
 }
@@ -44,8 +45,21 @@ impl Quota {
         } else if interval.saturating_mul(burst.get()) > DAY {
             Err(InvalidQuota::TooSlow)
         } else {
-            Ok(Self { interval, burst })
+            Ok(Self { name: "default", interval, burst })
         }
+    }
+
+    /// The same quota under another name than `default` in the headers, so that a client that meets several can tell
+    /// them apart. `name` consists of letters, digits and hyphens.
+    #[must_use]
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Its name in the headers.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// The time in which one more request is allowed.
@@ -62,7 +76,7 @@ impl Quota {
     /// which it comes back.
     pub fn policy_header(&self) -> HeaderValue {
         let window = whole_seconds(self.interval.saturating_mul(self.burst()));
-        ascii(&format!("\"default\";q={};w={window}", self.burst))
+        ascii(&format!("\"{}\";q={};w={window}", self.name, self.burst))
     }
 
     pub(crate) fn to_governor(self) -> governor::Quota {
@@ -112,6 +126,7 @@ mod tests {
         assert_eq!(policy(100, 5), r#""default";q=5;w=1"#);
         let five_a_minute = Quota::try_one_per(Duration::from_secs(12), non_zero(5)).unwrap();
         assert_eq!(five_a_minute.policy_header(), r#""default";q=5;w=60"#);
+        assert_eq!(five_a_minute.named("address").policy_header(), r#""address";q=5;w=60"#);
     }
 
     #[test]
