@@ -57,7 +57,7 @@ impl Node {
                     connections_max: self.settings.http_connections_max,
                     idle_timeout: self.settings.http_idle_timeout,
                 };
-                self.live(|stop| server.run(stop)).await
+                self.serve_with(|stop| server.run(stop)).await
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot serve");
@@ -68,10 +68,12 @@ impl Node {
 
     /// Lives like [`serve`](Self::serve), without requests over HTTP.
     pub async fn idle(self) -> ExitCode {
-        self.live(CancellationToken::cancelled_owned).await
+        self.serve_with(CancellationToken::cancelled_owned).await
     }
 
-    async fn live<F>(self, serve: impl FnOnce(CancellationToken) -> F) -> ExitCode
+    /// Lives like [`serve`](Self::serve), with a server of the caller's own. It is given a token that is cancelled when it
+    /// has to take no more requests, and ends when the open ones are answered.
+    pub async fn serve_with<F>(self, serve: impl FnOnce(CancellationToken) -> F) -> ExitCode
     where
         F: Future<Output = ()>,
     {
