@@ -1,0 +1,67 @@
+//! The service put together.
+
+use sqlx::migrate::Migrator;
+use stampede_bus::{BoxError, DeadLetterKeeper};
+use stampede_contracts::topology::EVT_CATALOG;
+use stampede_outbox::{Outbox, Relay, RelaySettings};
+use stampede_service::Node;
+
+use crate::config::Config;
+use crate::inventory::{Clock, Inventory, Rules};
+use crate::leader::{Duty, lead};
+use crate::store::Store;
+use crate::{events, publisher, rpc, sweeper};
+
+/// The schema.
+pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// Partitions of the outbox. All replicas have to agree.
+const OUTBOX_PARTITIONS: u16 = 4;
+
+/// Connects, and starts everything this service does as children of the node.
+///
+/// # Errors
+/// When a key is missing, or database or messaging cannot be reached in time.
+pub async fn start(node: &Node, clock: Clock) -> Result<Inventory, BoxError> {
+    let config = Config::from_env(node.env())?;
+    let pool = node.database(&MIGRATOR).await?;
+    let bus = node.bus().await?;
+    let outbox = Outbox::new(pool.clone(), OUTBOX_PARTITIONS);
+    let rules = Rules { hold: config.hold, seats_max: config.seats_max, pass_key: config.pass_key };
+    let inventory = Inventory::new(Store::new(pool.clone(), outbox.clone()), rules, clock)?;
+
+    // Requests are answered until draining is over; what they leave behind is still published after that.
+    let (responder, stop) =
+        (rpc::responder(&inventory, bus.clone(), config.workers, config.queue), node.draining());
+    node.supervise("responder", move || responder.clone().run(stop.clone()));
+
+    let (service, on, stop) = (inventory.clone(), bus.clone(), node.shutdown());
+    node.supervise("shows", move || events::follow_shows(service.clone(), on.clone(), stop.clone()));
+
+    let (keeper, stop) = (DeadLetterKeeper::new(bus.clone(), EVT_CATALOG, events::CONSUMER), node.shutdown());
+    node.supervise("dead letters", move || keeper.clone().run(stop.clone()));
+
+    let (relay, stop) = (Relay::new(outbox, bus.clone(), RelaySettings::default()), node.shutdown());
+    node.supervise("relay", move || relay.clone().run(stop.clone()));
+
+    let (service, on, stop) = (inventory.clone(), bus.clone(), node.shutdown());
+    node.supervise("publisher", move || {
+        let (service, on, stop) = (service.clone(), on.clone(), stop.clone());
+        async move {
+            lead(service.store().pool(), Duty::Publish, &stop, || publisher::publish(&service, &on)).await;
+            Ok(())
+        }
+    });
+
+    let (service, stop) = (inventory.clone(), node.shutdown());
+    node.supervise("sweeper", move || {
+        let (service, stop) = (service.clone(), stop.clone());
+        async move {
+            lead(service.store().pool(), Duty::Sweep, &stop, || sweeper::sweep(&service)).await;
+            Ok(())
+        }
+    });
+
+    node.say_heartbeats(&bus, None);
+    Ok(inventory)
+}

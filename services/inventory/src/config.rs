@@ -1,0 +1,44 @@
+//! What the environment says. Nothing else in this crate reads it.
+
+use std::time::Duration;
+
+use stampede_contracts::signed::VerifyingKey;
+use stampede_service::Env;
+use stampede_service::env::EnvError;
+
+/// Rules that an operator may set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How long a hold lasts when no order comes.
+    pub hold: Duration,
+    /// The most seats of one hold.
+    pub seats_max: u32,
+    /// The key that verifies the lobby's passes.
+    pub pass_key: VerifyingKey,
+    /// Requests that are handled at the same time.
+    pub workers: usize,
+    /// Requests that may wait for a worker; the next one is answered `busy`.
+    pub queue: usize,
+}
+
+impl Config {
+    /// Reads the keys listed in the README.
+    ///
+    /// # Errors
+    /// [`EnvError`] names the first key that is missing or cannot be read.
+    pub fn from_env(env: &Env) -> Result<Self, EnvError> {
+        let key = "PASS_PUBLIC_KEY";
+        let pass_key = VerifyingKey::from_hex(&env.string(key)?).map_err(|error| EnvError::Invalid {
+            key: key.to_owned(),
+            expected: "the public half of the lobby's key".to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            hold: Duration::from_secs(env.parse_or("HOLD_SECONDS", 300)?),
+            seats_max: env.parse_or("HOLD_SEATS_MAX", 8)?,
+            pass_key,
+            workers: env.parse_or("RPC_WORKERS", 32)?,
+            queue: env.parse_or("RPC_QUEUE", 1_024)?,
+        })
+    }
+}

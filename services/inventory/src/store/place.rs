@@ -1,0 +1,277 @@
+//! Placing a hold: lock, choose, write. Two statements between `BEGIN` and `COMMIT`, and one more with a pass.
+
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use stampede_contracts::event::BlockLayout;
+use stampede_contracts::inventory::{HoldState, HoldView};
+use stampede_contracts::{BlockId, HoldId, Money, PassId, SessionId, Timestamp};
+
+use super::hold::{seats_of, state_of};
+use super::{Store, StoreError, counts_of, numbers_of};
+use crate::domain::block::{Block, Places, Seat};
+use crate::domain::pick;
+use crate::domain::show::{Section, Show};
+
+/// One try to hold seats in one block.
+#[derive(Debug, Clone)]
+pub struct Attempt<'a> {
+    /// Whose hold.
+    pub session: SessionId,
+    /// The client's key.
+    pub key: &'a str,
+    /// What the key was used for.
+    pub fingerprint: &'a str,
+    /// The show as it was read.
+    pub show: &'a Show,
+    /// The section.
+    pub section: &'a Section,
+    /// The block.
+    pub block: &'a BlockLayout,
+    /// The seats, or none: the best.
+    pub seats: Option<&'a [u16]>,
+    /// How many.
+    pub quantity: u32,
+    /// The price of all of them.
+    pub total: Money,
+    /// The pass that is used.
+    pub pass: Option<PassId>,
+    /// Now.
+    pub now: Timestamp,
+    /// When the hold ends by itself.
+    pub expires_at: Timestamp,
+}
+
+/// What came of an [`Attempt`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed {
+    /// The seats are held.
+    Held {
+        /// The new hold.
+        view: Box<HoldView>,
+        /// The block after it.
+        block: Block,
+    },
+    /// The block has not so many free seats, or not these.
+    Full(Block),
+    /// The key has a hold already; see [`Store::earlier`].
+    Repeated,
+    /// The session has a live hold of the show.
+    Exists {
+        /// That hold.
+        hold: HoldId,
+        /// It is held and its time is over; only nobody swept it yet.
+        over: bool,
+    },
+    /// The pass was closed.
+    PassClosed,
+}
+
+/// What a key was used for before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    /// The fingerprint of that request.
+    pub fingerprint: String,
+    /// The hold as it was answered then.
+    pub view: HoldView,
+}
+
+impl Store {
+    /// Tries to hold seats in one block.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is changed then.
+    pub async fn place(&self, attempt: &Attempt<'_>) -> Result<Placed, StoreError> {
+        let mut tx = self.begin().await?;
+        let placed = place(&mut tx, attempt).await?;
+        match placed {
+            Placed::Held { .. } => tx.commit().await?,
+            // Not left to drop, which would keep the block locked until the connection is used again.
+            _ => tx.rollback().await?,
+        }
+        Ok(placed)
+    }
+
+    /// The hold that a key got before.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn earlier(&self, session: SessionId, key: &str) -> Result<Option<Earlier>, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT r.fingerprint, h.placed AS "placed: Json<HoldView>"
+               FROM hold_request r JOIN hold h ON h.id = r.hold
+               WHERE r.session = $1 AND r.key = $2"#,
+            session.uuid(),
+            key,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| Earlier { fingerprint: row.fingerprint, view: row.placed.0 }))
+    }
+
+    /// The blocks of a section as they are now, unlocked.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn blocks(&self, section: &Section) -> Result<Vec<(BlockId, Block)>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT id, free, held, attached, sold, blocked, seats, version FROM block WHERE section = $1",
+            section.id.uuid(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let read = rows.into_iter().map(|row| {
+            let counts = counts_of([row.free, row.held, row.attached, row.sold, row.blocked]);
+            (BlockId::from_number(row.id), Block { counts, seats: row.seats, version: row.version })
+        });
+        Ok(read.collect())
+    }
+}
+
+async fn place(tx: &mut PgConnection, attempt: &Attempt<'_>) -> Result<Placed, StoreError> {
+    if let Some(pass) = attempt.pass
+        && !lock_open_pass(tx, attempt, pass).await?
+    {
+        return Ok(Placed::PassClosed);
+    }
+    let mut block = match lock(tx, attempt).await? {
+        Ok(block) => block,
+        Err(obstacle) => return Ok(obstacle),
+    };
+    let Some(places) = choose(&block, attempt) else { return Ok(Placed::Full(block)) };
+    block.take(&places, Seat::Free, Seat::Held)?;
+    let view = view(attempt, &places);
+    write(tx, attempt, &block, &places, &view).await?;
+    Ok(Placed::Held { view: Box::new(view), block })
+}
+
+/// Locks the pass, so that it cannot be closed beside this hold, and says whether it is open.
+async fn lock_open_pass(
+    tx: &mut PgConnection,
+    attempt: &Attempt<'_>,
+    pass: PassId,
+) -> Result<bool, StoreError> {
+    let closed_at = sqlx::query_scalar!(
+        "INSERT INTO pass (pass_id, session, show, created_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (pass_id) DO UPDATE SET session = excluded.session
+         RETURNING closed_at",
+        pass.uuid(),
+        attempt.session.uuid(),
+        attempt.show.id.uuid(),
+        attempt.now.inner(),
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(closed_at.is_none())
+}
+
+/// Locks the block, and looks on the way whether something speaks against the hold.
+///
+/// The rows beside the block are as they were when the statement began, perhaps before a wait for the lock. If one of
+/// them was written meanwhile, the unique rows refuse what is inserted later, and the next attempt sees it.
+async fn lock(tx: &mut PgConnection, attempt: &Attempt<'_>) -> Result<Result<Block, Placed>, StoreError> {
+    let row = sqlx::query!(
+        r#"SELECT b.free, b.held, b.attached, b.sold, b.blocked, b.seats, b.version,
+                  s.version AS show_version,
+                  r.hold AS "repeated?",
+                  l.id AS "live?", l.block AS "live_block?", l.state AS "live_state?", l.expires_at AS "live_until?"
+           FROM block b
+           JOIN show s ON s.id = b.show
+           LEFT JOIN hold_request r ON r.session = $2 AND r.key = $3
+           LEFT JOIN hold l ON l.session = $2 AND l.show = b.show AND l.state IN ('held', 'attached')
+           WHERE b.id = $1
+           FOR UPDATE OF b"#,
+        attempt.block.block_id.number(),
+        attempt.session.uuid(),
+        attempt.key,
+    )
+    .fetch_one(tx)
+    .await?;
+    if row.repeated.is_some() {
+        return Ok(Err(Placed::Repeated));
+    }
+    if row.show_version != attempt.show.version {
+        return Err(StoreError::Outdated);
+    }
+    if let (Some(id), Some(block), Some(state), Some(until)) =
+        (row.live, row.live_block, row.live_state, row.live_until)
+    {
+        let held = state_of(&state)? == HoldState::Held;
+        let over = held && Timestamp::from(until) <= attempt.now;
+        return Ok(Err(Placed::Exists { hold: HoldId::from_parts(BlockId::from_number(block), id), over }));
+    }
+    let counts = counts_of([row.free, row.held, row.attached, row.sold, row.blocked]);
+    Ok(Ok(Block { counts, seats: row.seats, version: row.version }))
+}
+
+/// The places to hold, if the block has them.
+fn choose(block: &Block, attempt: &Attempt<'_>) -> Option<Places> {
+    let places = match (attempt.seats, &block.seats) {
+        (Some(seats), _) => Places::Numbered(seats.to_vec()),
+        (None, Some(letters)) => {
+            Places::Numbered(pick::best(letters, &attempt.block.rows, attempt.quantity)?)
+        }
+        (None, None) => Places::Unnumbered(attempt.quantity),
+    };
+    block.are(&places, Seat::Free).then_some(places)
+}
+
+fn view(attempt: &Attempt<'_>, places: &Places) -> HoldView {
+    HoldView {
+        hold_id: HoldId::new(attempt.block.block_id),
+        session: attempt.session,
+        show_id: attempt.show.id,
+        section_id: attempt.section.id,
+        quantity: places.quantity(),
+        seats: attempt.section.labels(attempt.block, places),
+        total: attempt.total,
+        expires_at: attempt.expires_at,
+        state: HoldState::Held,
+        order_id: None,
+        show: attempt.show.facts.clone(),
+    }
+}
+
+async fn write(
+    tx: &mut PgConnection,
+    attempt: &Attempt<'_>,
+    block: &Block,
+    places: &Places,
+    view: &HoldView,
+) -> Result<(), StoreError> {
+    let [free, held, ..] = numbers_of(&block.counts);
+    sqlx::query!(
+        "WITH changed AS (
+             UPDATE block SET free = $2, held = $3, seats = $4, version = $5, dirty = true WHERE id = $1
+         ), requested AS (
+             INSERT INTO hold_request (session, key, fingerprint, hold, created_at) VALUES ($7, $8, $9, $6, $18)
+         ), placed AS (
+             INSERT INTO hold (id, block, session, show, section, quantity, seats, unit_price, currency, state,
+                               expires_at, pass_id, placed, created_at)
+             VALUES ($6, $1, $7, $10, $11, $12, $13, $14, $15, 'held', $16, $17, $19, $18)
+         )
+         INSERT INTO journal (block, version, hold, from_state, to_state, at)
+         VALUES ($1, $5, $6, 'free', 'held', $18)",
+        attempt.block.block_id.number(),
+        free,
+        held,
+        block.seats,
+        block.version,
+        view.hold_id.uuid(),
+        attempt.session.uuid(),
+        attempt.key,
+        attempt.fingerprint,
+        attempt.show.id.uuid(),
+        attempt.section.id.uuid(),
+        i16::try_from(places.quantity()).unwrap_or(i16::MAX),
+        seats_of(places) as _,
+        attempt.section.price.amount(),
+        attempt.section.price.currency().to_string(),
+        attempt.expires_at.inner(),
+        attempt.pass.map(|pass| pass.uuid()),
+        attempt.now.inner(),
+        Json(view) as _,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

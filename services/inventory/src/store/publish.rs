@@ -1,0 +1,146 @@
+//! What others still have to be told: marks in the tables, cleared when the message is stored in its stream.
+
+use stampede_contracts::event::BlockState;
+use stampede_contracts::{BlockId, SectionId, ShowId, Timestamp};
+
+use super::{Store, StoreError};
+
+impl Store {
+    /// Blocks to be published, at most `limit`, behind block `after` in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn dirty_blocks(
+        &self,
+        after: Option<BlockId>,
+        limit: i64,
+        now: Timestamp,
+    ) -> Result<Vec<BlockState>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT id, show, section, capacity, free, held, attached, sold, blocked, seats, version
+             FROM block WHERE dirty AND id > $1 ORDER BY id LIMIT $2",
+            after.map_or(0, |block| block.number()),
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let read = rows.into_iter().map(|row| BlockState {
+            show_id: ShowId::from_uuid(row.show),
+            section_id: SectionId::from_uuid(row.section),
+            block_id: BlockId::from_number(row.id),
+            version: row.version,
+            capacity: row.capacity.unsigned_abs(),
+            free: row.free.unsigned_abs(),
+            held: row.held.unsigned_abs(),
+            attached: row.attached.unsigned_abs(),
+            sold: row.sold.unsigned_abs(),
+            blocked: row.blocked.unsigned_abs(),
+            seats: row.seats,
+            as_of: now,
+        });
+        Ok(read.collect())
+    }
+
+    /// Notes which versions were published; a block that changed since stays marked. Blocks that are locked are
+    /// left out and so published once more: waiting for them would make their buyers wait.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn blocks_published(&self, published: &[(BlockId, i64)]) -> Result<(), StoreError> {
+        let (blocks, versions): (Vec<i64>, Vec<i64>) =
+            published.iter().map(|(block, version)| (block.number(), *version)).unzip();
+        sqlx::query!(
+            "WITH unlocked AS (
+                 SELECT id FROM block WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED
+             )
+             UPDATE block SET published_version = p.version, dirty = block.version > p.version
+             FROM unnest($1::bigint[], $2::bigint[]) AS p (id, version), unlocked
+             WHERE block.id = p.id AND block.id = unlocked.id",
+            &blocks,
+            &versions,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Shows whose layout is to be published, at most `limit`: their blocks are in the stream already.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn unpublished_layouts(&self, limit: i64) -> Result<Vec<ShowId>, StoreError> {
+        let shows = sqlx::query_scalar!(
+            "SELECT id FROM show WHERE NOT layout_published
+                 AND NOT EXISTS (SELECT FROM block WHERE block.show = show.id AND published_version = 0)
+             ORDER BY id LIMIT $1",
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(shows.into_iter().map(ShowId::from_uuid).collect())
+    }
+
+    /// Notes that a layout was published.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn layout_published(&self, show: ShowId) -> Result<(), StoreError> {
+        sqlx::query!("UPDATE show SET layout_published = true WHERE id = $1", show.uuid())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// The generation of a stream or bucket that was filled from here.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn generation(&self, stream: &str) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query_scalar!("SELECT generation FROM meta WHERE stream = $1", stream);
+        Ok(query.fetch_optional(&self.pool).await?)
+    }
+
+    /// Marks up to `limit` blocks behind `after` as never published, and returns the last of them. Some at a time, so
+    /// that no buyer waits for all of them.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn forget_blocks(
+        &self,
+        after: Option<BlockId>,
+        limit: i64,
+    ) -> Result<Option<BlockId>, StoreError> {
+        let last = sqlx::query_scalar!(
+            "WITH forgotten AS (
+                 UPDATE block SET published_version = 0, dirty = true
+                 WHERE id IN (SELECT id FROM block WHERE id > $1 ORDER BY id LIMIT $2 FOR UPDATE)
+                 RETURNING id
+             )
+             SELECT max(id) FROM forgotten",
+            after.map_or(0, |block| block.number()),
+            limit,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(last.map(BlockId::from_number))
+    }
+
+    /// Marks every layout to be published, and notes the generation of the stream or bucket that will have them.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn forget_layouts(&self, stream: &str, generation: &str) -> Result<(), StoreError> {
+        sqlx::query!(
+            "WITH noted AS (
+                 INSERT INTO meta (stream, generation) VALUES ($1, $2)
+                 ON CONFLICT (stream) DO UPDATE SET generation = excluded.generation
+             )
+             UPDATE show SET layout_published = false WHERE layout_published",
+            stream,
+            generation,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

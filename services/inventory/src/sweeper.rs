@@ -1,0 +1,95 @@
+//! Ends holds whose time is over, and does the housekeeping.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::inventory::Inventory;
+use crate::metrics::Metrics;
+use crate::store::StoreError;
+
+/// The longest wait before it looks again. Holds that are placed meanwhile end later than that anyway.
+const POLL: Duration = Duration::from_millis(250);
+/// Before it goes on after a failure, or when a block could not be locked.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Holds looked at in one round.
+const ROUND: i64 = 500;
+/// Between two counts of all seats.
+const COUNT_PERIOD: Duration = Duration::from_secs(10);
+/// How long a key is remembered. A pass is shorter.
+const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+const PURGE_PERIOD: Duration = Duration::from_secs(60);
+/// Rows that one statement deletes.
+const PURGE_ROWS: i64 = 5_000;
+
+/// Sweeps for as long as it is polled.
+pub async fn sweep(inventory: &Inventory) {
+    tokio::join!(expire(inventory), count(inventory), purge(inventory));
+}
+
+async fn expire(inventory: &Inventory) {
+    loop {
+        let pause = match expire_round(inventory).await {
+            Ok(pause) => pause,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "sweeping rests");
+                PAUSE
+            }
+        };
+        sleep(pause).await;
+    }
+}
+
+/// Ends what is due, and says how long there is nothing to do.
+async fn expire_round(inventory: &Inventory) -> Result<Duration, StoreError> {
+    let store = inventory.store();
+    let due = store.due(inventory.now(), ROUND).await?;
+    let mut pause = Duration::ZERO;
+    for block in &due {
+        match store.expire(block, inventory.now()).await {
+            Ok(ended) => inventory.metrics().expired(ended),
+            // Its turn comes again; the other blocks need not wait for it.
+            Err(error) if error.is_transient() => pause = PAUSE,
+            Err(error) => return Err(error),
+        }
+    }
+    if due.is_empty() {
+        let next = store.next_due().await?;
+        pause = next.map_or(POLL, |next| next.since(inventory.now()).min(POLL));
+    }
+    Ok(pause)
+}
+
+async fn count(inventory: &Inventory) {
+    /// Forgets the count when this replica sweeps no more, so that no two replicas show it.
+    struct Counting<'a>(&'a Metrics);
+    impl Drop for Counting<'_> {
+        fn drop(&mut self) {
+            self.0.totals(None);
+        }
+    }
+
+    let counting = Counting(inventory.metrics());
+    let mut ticks = interval(COUNT_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match inventory.store().totals(inventory.now()).await {
+            Ok(counts) => counting.0.totals(Some(counts)),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the seats could not be counted");
+            }
+        }
+    }
+}
+
+async fn purge(inventory: &Inventory) {
+    let mut ticks = interval(PURGE_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = inventory.store().purge(inventory.now(), KEEP, PURGE_ROWS).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted");
+        }
+    }
+}
