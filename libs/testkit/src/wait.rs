@@ -21,16 +21,19 @@ pub fn eventually(timeout: Duration, condition: impl AsyncFnMut() -> bool) -> im
 async fn poll(caller: &Location<'_>, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + timeout;
     let mut pause = POLL_FIRST;
-    while let Ok(false) = timeout_at(deadline, condition()).await {
+    // Asked once more after the deadline, because the last pause may have ended behind it.
+    loop {
+        let last = Instant::now() >= deadline;
+        match timeout_at(deadline + POLL_MAX, condition()).await {
+            // The first yes counts: it need not stay true.
+            Ok(true) => return,
+            Ok(false) if !last => {}
+            _ => break,
+        }
         sleep(pause).await;
         pause = (pause * 2).min(POLL_MAX);
-        if Instant::now() >= deadline {
-            break;
-        }
     }
-    if timeout_at(deadline + POLL_MAX, condition()).await != Ok(true) {
-        super::fail(&format!("{caller}: waited {timeout:?} in vain"));
-    }
+    super::fail(&format!("{caller}: waited {timeout:?} in vain"));
 }
 
 #[cfg(test)]
@@ -45,7 +48,18 @@ mod tests {
             asked >= 3
         })
         .await;
-        assert!((3..=4).contains(&asked), "{asked}");
+        assert_eq!(asked, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_condition_that_held_for_a_moment_has_held() {
+        let mut asked = 0;
+        eventually(Duration::from_secs(5), async || {
+            asked += 1;
+            asked == 2
+        })
+        .await;
+        assert_eq!(asked, 2);
     }
 
     #[tokio::test(start_paused = true)]
