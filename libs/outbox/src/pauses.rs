@@ -28,7 +28,7 @@ impl Pauses {
         pause.failures = pause.failures.saturating_add(1);
     }
 
-    /// All messages that were tried were stored.
+    /// A message was stored.
     pub(crate) fn succeeded(&mut self, partition: Partition) {
         self.0.remove(&partition);
     }

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Batch, Outcome, Row};
 use crate::metrics::Metrics;
-use crate::partition::Partition;
 use crate::pauses::Pauses;
 use crate::session::{Notice, Session, SessionError};
 use crate::{BoxError, Outbox};
@@ -89,10 +88,9 @@ impl Relay {
                 }
                 continue;
             }
-            let partitions: Vec<Partition> = rows.iter().map(|row| row.place.partition).collect();
             let outcome = self.publish(rows, shutdown).await;
             session.delete(&outcome.stored).await?;
-            rest(&mut pauses, partitions, &outcome);
+            rest(&mut pauses, &outcome);
         }
         session.close().await
     }
@@ -150,12 +148,11 @@ impl Relay {
     }
 }
 
-/// Lets the partitions in which something failed rest, and forgets earlier failures of the others.
-fn rest(pauses: &mut Pauses, tried: Vec<Partition>, outcome: &Outcome<PublishError>) {
-    for partition in tried {
-        if !outcome.stopped.contains_key(&partition) {
-            pauses.succeeded(partition);
-        }
+/// Lets the partitions in which something failed rest. Progress, even if a failure ended it, starts the rests anew: a
+/// stream that is full and being emptied takes a few messages every time.
+fn rest(pauses: &mut Pauses, outcome: &Outcome<PublishError>) {
+    for place in &outcome.stored {
+        pauses.succeeded(place.partition);
     }
     for (partition, error) in &outcome.stopped {
         tracing::warn!(partition, %error, "a message of the outbox was not stored; its partition rests");

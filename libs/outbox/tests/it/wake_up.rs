@@ -59,12 +59,13 @@ async fn a_relay_that_stops_hands_over_at_once() {
     let (one, two) = (stage.outbox(), stage.outbox());
     let first = stage.relay_at_work(&one, NEVER).await;
     let second = stage.relay(&two, NEVER);
-    // The second listens before it tries to take anything, so it cannot miss the first one's last words.
-    let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                     AND query LIKE '%oldest%' AND pid <> pg_backend_pid()";
+    // It listens before it looks around, and comes away empty-handed; then it cannot miss the other's last words.
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                 AND query LIKE 'SELECT max(extract%' \
+                 AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
     eventually(SOON, async || {
-        let count: i64 = sqlx::query_scalar(listening).fetch_one(stage.database.pool()).await.unwrap();
-        count == 2
+        let count: i64 = sqlx::query_scalar(waits).fetch_one(stage.database.pool()).await.unwrap();
+        count == 1
     })
     .await;
 
