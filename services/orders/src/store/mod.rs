@@ -1,0 +1,44 @@
+//! The service's own database: one method a use case. What belongs together is written in one transaction, which the
+//! caller opens where it holds the order's row lock.
+
+mod place;
+mod read;
+mod rows;
+mod save;
+mod sweep;
+
+use sqlx::{PgPool, Postgres, Transaction};
+
+pub use place::{NewOrder, Placement};
+pub use read::{Access, Answered, BuyerRow, OrderView};
+pub use save::{Locked, Write};
+pub use sweep::{Backlog, DueStep};
+
+/// The channel on which the database tells every replica that an order changed.
+pub const CHANNEL: &str = "orders";
+
+/// Access to the database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    /// A store on a pool.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// The pool, for what listens or purges by itself.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.pool.begin().await
+    }
+}
