@@ -1,0 +1,7 @@
+//! Those whom this service asks: the payment provider over HTTP, `orders` for card tokens.
+
+mod cards;
+mod provider;
+
+pub use cards::{CardToken, Cards};
+pub use provider::{Answer, LedgerPage, LedgerRow, LookUp, Provider, ProviderSettings, Unclear};

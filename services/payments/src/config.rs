@@ -1,0 +1,121 @@
+//! What the environment says, and its defaults.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::Url;
+use stampede_service::env::EnvError;
+use stampede_service::{Env, Secret};
+
+use crate::clients::ProviderSettings;
+
+/// Name of the service: its database, its user, its consumer.
+pub const SERVICE: &str = "payments";
+/// Partitions of its outbox.
+pub const OUTBOX_PARTITIONS: u16 = 8;
+
+/// The configuration, beside what every service can be told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The payment provider.
+    pub provider: ProviderSettings,
+    /// How operations are driven.
+    pub work: WorkSettings,
+    /// The listener for the provider.
+    pub webhooks: WebhookSettings,
+}
+
+/// How operations are driven.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkSettings {
+    /// Operations driven at once, at most.
+    pub workers: usize,
+    /// Operations that wait in memory, at most.
+    pub queue_max: usize,
+    /// How long a row belongs to a replica; an attempt takes at most half of it.
+    pub lease: Duration,
+    /// Ceiling of the first pause after an attempt without outcome.
+    pub retry_min: Duration,
+    /// The longest pause.
+    pub retry_max: Duration,
+}
+
+/// The listener for the provider.
+#[derive(Debug, Clone)]
+pub struct WebhookSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What signs.
+    pub secret: Secret,
+    /// How far the time of sending may be from now.
+    pub tolerance: Duration,
+}
+
+impl Config {
+    /// Reads the keys in the table of the README.
+    ///
+    /// # Errors
+    /// [`EnvError`] names the key that is missing or cannot be read.
+    pub fn from_env(env: &Env) -> Result<Self, EnvError> {
+        Ok(Self {
+            provider: provider(env)?,
+            work: WorkSettings {
+                workers: env.parse_or("WORKERS", 64)?,
+                queue_max: env.parse_or("QUEUE_MAX", 512)?,
+                lease: env.millis_or("LEASE_MS", Duration::from_secs(20))?,
+                retry_min: env.millis_or("RETRY_MIN_MS", Duration::from_millis(200))?,
+                retry_max: env.millis_or("RETRY_MAX_MS", Duration::from_secs(10))?,
+            },
+            webhooks: WebhookSettings {
+                listen: env.parse_or("WEBHOOK_LISTEN", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?,
+                secret: env.secret("WEBHOOK_SECRET")?,
+                tolerance: env.millis_or("WEBHOOK_TOLERANCE_MS", Duration::from_secs(300))?,
+            },
+        })
+    }
+}
+
+/// What `payments reconcile` needs beside the database.
+#[derive(Debug, Clone)]
+pub struct ReconcileConfig {
+    /// The payment provider.
+    pub provider: ProviderSettings,
+    /// What is younger is left out: it may be on its way.
+    pub min_age: Duration,
+}
+
+impl ReconcileConfig {
+    /// Reads the keys in the table of the README.
+    ///
+    /// # Errors
+    /// [`EnvError`] names the key that is missing or cannot be read.
+    pub fn from_env(env: &Env) -> Result<Self, EnvError> {
+        let min_age = env.millis_or("RECONCILE_MIN_AGE_MS", Duration::from_secs(60))?;
+        Ok(Self { provider: provider(env)?, min_age })
+    }
+}
+
+fn provider(env: &Env) -> Result<ProviderSettings, EnvError> {
+    Ok(ProviderSettings {
+        url: env.parse::<Url>("PSP_URL")?,
+        api_key: env.secret("PSP_API_KEY")?,
+        timeout: env.millis_or("PSP_TIMEOUT_MS", Duration::from_secs(4))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_provider_and_two_secrets_are_all_it_needs() {
+        let needed = [("PSP_URL", "http://127.0.0.1:4300"), ("PSP_API_KEY", "k"), ("WEBHOOK_SECRET", "s")];
+        let config = Config::from_env(&Env::from_pairs(needed)).unwrap();
+        assert_eq!(config.work.workers, 64);
+        for missing in 0..needed.len() {
+            let rest = needed.into_iter().enumerate().filter(|(index, _)| *index != missing);
+            let error = Config::from_env(&Env::from_pairs(rest.map(|(_, pair)| pair))).unwrap_err();
+            assert!(error.to_string().contains(needed[missing].0), "{error}");
+        }
+    }
+}
