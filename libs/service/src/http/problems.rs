@@ -36,6 +36,15 @@ pub(super) fn panicked(_panic: Box<dyn Any + Send>) -> Response {
     Problem::new(Code::Internal).trace_id(trace::trace_id()).into_response()
 }
 
+/// Tells the caller the trace of the request, to quote it or to look it up.
+pub(super) async fn with_traceparent(mut response: Response) -> Response {
+    let traceparent = trace::traceparent().and_then(|text| HeaderValue::try_from(text).ok());
+    if let Some(traceparent) = traceparent {
+        response.headers_mut().insert(trace::HEADER, traceparent);
+    }
+    response
+}
+
 /// Gives every 5xx problem the id of its trace, which is all that a stranger can do something with: quote it.
 pub(super) async fn with_trace_id(response: Response) -> Response {
     let is_problem =

@@ -82,6 +82,8 @@ pub fn stack(router: Router, limits: HttpLimits) -> Router {
         .layer(server_layer(limits.trust))
         // Around everything that can panic, and inside of the span, so that the answer can name the trace.
         .layer(CatchPanicLayer::custom(problems::panicked))
+        // Inside of the span and outside of everything that answers, so that every answer names its trace.
+        .layer(map_response(problems::with_traceparent))
         // Outside of whatever answers 5xx, the deadline too.
         .layer(map_response(problems::with_trace_id))
         // Before the body is read: a slow sender spends its own time.

@@ -4,8 +4,9 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use stampede_service::{Command, Env, Error, Node};
 use stampede_testkit::{Database, fresh_database};
+use tokio::time::timeout;
 
-use crate::node;
+use crate::{PATIENCE, node};
 
 fn migrator(statements: &[&'static str]) -> Migrator {
     let numbered = (1..).zip(statements);
@@ -115,7 +116,8 @@ async fn a_wrong_user_is_not_tried_again() {
     let database = empty().await;
     // The server of the tests trusts everybody, but nobody can be this user.
     let url = database.url().replace("//postgres@", "//nobody-of-this-name@");
-    let error = node(&[("DATABASE_URL", &url)]).database(&two_tables()).await.unwrap_err();
+    let node = node(&[("DATABASE_URL", &url), ("STARTUP_TIMEOUT_MS", "600000")]);
+    let error = timeout(PATIENCE, async { node.database(&two_tables()).await.unwrap_err() }).await.unwrap();
     assert!(matches!(error, Error::Database(sqlx::Error::Database(_))), "{error}");
 }
 

@@ -26,7 +26,10 @@ impl Slow {
             slow.may_answer.notified().await;
             "answered"
         }
-        Router::new().route("/slow", get(handler)).with_state(self.clone())
+        Router::new()
+            .route("/slow", get(handler))
+            .route("/quick", get(async || "answered"))
+            .with_state(self.clone())
     }
 }
 
@@ -63,7 +66,7 @@ async fn sigterm_lets_open_requests_finish_before_the_workers_end() {
     terminate_myself();
     served.draining.cancelled().await;
     let stranger = reqwest::Client::new();
-    eventually(PATIENCE, async || stranger.get(served.url("/slow")).send().await.is_err()).await;
+    eventually(PATIENCE, async || stranger.get(served.url("/quick")).send().await.is_err()).await;
     assert_eq!(served.admin("/readyz").await.status(), 503);
     assert_eq!(served.admin("/livez").await.status(), 200);
     assert!(!shutdown.is_cancelled(), "the request may still need the workers");

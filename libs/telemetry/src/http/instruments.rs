@@ -80,8 +80,10 @@ impl Drop for Observation {
         }
         let error = match self.outcome {
             Some(Outcome::Answered(status)) => {
-                labels.push(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
-                self.span.record("http.response.status_code", status.as_u16());
+                let code = i64::from(status.as_u16());
+                labels.push(KeyValue::new("http.response.status_code", code));
+                // Signed, because the bridge to OpenTelemetry would write an unsigned number as a text.
+                self.span.record("http.response.status_code", code);
                 // To the server a 4xx is the client's mistake and no error of the span.
                 status.is_server_error().then(|| status.as_str().to_owned())
             }

@@ -91,3 +91,92 @@ fn server_span(method: &'static str, route: Option<&MatchedPath>, path: &str) ->
     }
     span
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use http::StatusCode;
+    use opentelemetry::Value;
+    use opentelemetry::trace::{SpanId, SpanKind, Status, TracerProvider};
+    use opentelemetry_sdk::error::OTelSdkResult;
+    use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+    use tower::ServiceExt;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+    use crate::http::server_layer;
+
+    const CLIENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[derive(Debug, Clone, Default)]
+    struct Exported(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanExporter for Exported {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().unwrap().extend(batch);
+            Ok(())
+        }
+    }
+
+    /// The span of a request to `path`.
+    async fn span_of(trust: Trust, path: &str) -> SpanData {
+        let exported = Exported::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exported.clone()).build();
+        let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry().with(spans));
+
+        let router = Router::new()
+            .route("/orders/{id}", get(async || "an order"))
+            .route("/broken", get(async || StatusCode::BAD_GATEWAY))
+            .layer(server_layer(trust));
+        let request = Request::get(path).header(trace::HEADER, CLIENT).body(Body::empty()).unwrap();
+        drop(router.oneshot(request).await);
+        let mut spans = exported.0.lock().unwrap().clone();
+        assert_eq!(spans.len(), 1);
+        spans.remove(0)
+    }
+
+    fn attribute(span: &SpanData, key: &str) -> Option<Value> {
+        span.attributes
+            .iter()
+            .find(|attribute| attribute.key.as_str() == key)
+            .map(|attribute| attribute.value.clone())
+    }
+
+    #[tokio::test]
+    async fn a_span_is_named_after_its_route_and_says_what_the_conventions_ask() {
+        let span = span_of(Trust::Internal, "/orders/7").await;
+        assert_eq!(span.name, "GET /orders/{id}");
+        assert_eq!(span.span_kind, SpanKind::Server);
+        assert_eq!(span.status, Status::Unset);
+        assert_eq!(attribute(&span, "http.route"), Some("/orders/{id}".into()));
+        assert_eq!(attribute(&span, "url.path"), Some("/orders/7".into()));
+        assert_eq!(attribute(&span, "http.response.status_code"), Some(200.into()));
+        assert_eq!(span.parent_span_id.to_string(), "00f067aa0ba902b7");
+        assert!(span.links.links.is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_a_5xx_is_an_error_of_the_span() {
+        let broken = span_of(Trust::Internal, "/broken").await;
+        assert!(matches!(broken.status, Status::Error { .. }));
+        assert_eq!(attribute(&broken, "error.type"), Some("502".into()));
+
+        let unknown = span_of(Trust::Internal, "/nowhere").await;
+        assert_eq!(unknown.name, "GET");
+        assert_eq!(unknown.status, Status::Unset);
+        assert_eq!(attribute(&unknown, "http.route"), None);
+    }
+
+    #[tokio::test]
+    async fn at_the_public_door_the_client_is_linked_and_no_parent() {
+        let span = span_of(Trust::Public, "/orders/7").await;
+        assert_eq!(span.parent_span_id, SpanId::INVALID);
+        let links: Vec<_> = span.links.iter().map(|link| link.span_context.span_id().to_string()).collect();
+        assert_eq!(links, ["00f067aa0ba902b7"]);
+    }
+}
