@@ -2,10 +2,12 @@
 
 mod database;
 mod nats;
+mod provision;
 mod wait;
 
 pub use database::{Database, fresh_database, postgres_url};
 pub use nats::Nats;
+pub use provision::provision;
 pub use wait::eventually;
 
 use std::net::{Ipv4Addr, TcpListener};

@@ -1,7 +1,7 @@
 //! A NATS server for one test.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -133,7 +133,7 @@ impl Nats {
             .arg(self.directory.join("server.conf"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(self.create("complaints").map_or_else(Stdio::null, Stdio::from))
             .spawn();
         match process {
             Ok(process) => self.process = Some(process),
@@ -164,8 +164,9 @@ impl Nats {
         while !self.greets() {
             let ended = self.process.as_mut().is_none_or(|process| !matches!(process.try_wait(), Ok(None)));
             if ended || Instant::now() >= deadline {
-                let log = fs::read_to_string(self.directory.join("server.log")).unwrap_or_default();
-                super::fail(&format!("nats-server did not come up within {START_TIMEOUT:?}:\n{log}"));
+                let read = |name| fs::read_to_string(self.directory.join(name)).unwrap_or_default();
+                let (complaints, log) = (read("complaints"), read("server.log"));
+                super::fail(&format!("nats-server did not come up:\n{complaints}{log}"));
             }
             sleep(POLL).await;
         }
@@ -193,6 +194,11 @@ impl Nats {
         let file = fs::read_dir(&self.directory).ok()?.flatten().find(written)?;
         let ports: Ports = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
         ports.nats.first()?.rsplit(':').next()?.parse().ok()
+    }
+
+    /// A file for what the server says before it has read where to log.
+    fn create(&self, name: &str) -> Option<File> {
+        File::create(self.directory.join(name)).ok()
     }
 
     fn write(&self, name: &str, text: &str) {

@@ -267,7 +267,8 @@ mod tests {
     fn every_rule_is_named_when_broken() {
         let rules =
             |rate| LobbyRules { opens_at: now(), rate_per_second: rate, slots_max: 10, slot_seconds: 60 };
-        let cases: Vec<(Box<dyn Fn(&mut NewShow)>, InvalidShow)> = vec![
+        type Change = Box<dyn Fn(&mut NewShow)>;
+        let cases: Vec<(Change, InvalidShow)> = vec![
             (Box::new(|show| show.slug = "Club Night".into()), InvalidShow::Slug),
             (Box::new(|show| show.slug = String::new()), InvalidShow::Slug),
             (Box::new(|show| show.title = " \n".into()), InvalidShow::Text("title", 200)),

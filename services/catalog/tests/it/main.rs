@@ -1,0 +1,217 @@
+//! The catalog with a real database and a real NATS.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use stampede_bus::{Bus, Message};
+use stampede_catalog::{
+    app::App,
+    config::OUTBOX_PARTITIONS,
+    events, http,
+    store::{MIGRATOR, Store},
+};
+use stampede_contracts::{
+    BlockId, SectionId, ShowId, Timestamp,
+    event::{BlockLayout, BlockState, LayoutPublished, RowSpan},
+    topology::EVT_CATALOG,
+};
+use stampede_outbox::{Outbox, Relay, RelaySettings};
+use stampede_service::{HttpLimits, stack};
+use stampede_testkit::{Database, Nats, eventually, fresh_database};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A catalog that is served, with everything it runs in the background.
+struct Stage {
+    nats: Nats,
+    bus: Bus,
+    app: App,
+    base: String,
+    http: reqwest::Client,
+    _database: Database,
+    _tasks: JoinSet<()>,
+}
+
+impl Stage {
+    async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (nats, database) = (Nats::start().await, fresh_database("catalog", &MIGRATOR).await);
+        let settings = stampede_bus::Settings {
+            url: nats.url(),
+            user: "catalog".into(),
+            password: String::new(),
+            service: "catalog".into(),
+            instance: "catalog-1".into(),
+        };
+        let bus = Bus::connect(settings).await.unwrap();
+        stampede_testkit::provision(bus.jetstream()).await;
+        let outbox = Outbox::new(database.pool().clone(), OUTBOX_PARTITIONS);
+        let app = App::new(Store::new(database.pool().clone(), outbox.clone()));
+
+        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+        let relay = Relay::new(outbox, bus.clone(), RelaySettings::default());
+        let (copies, store, on) = (Arc::clone(&app.copies), app.store.clone(), bus.clone());
+        let until = stop.clone();
+        tasks.spawn(async move {
+            let _ = tokio::join!(
+                relay.run(until.clone()),
+                events::follow(on.clone(), copies, until.clone()),
+                events::watch_generation(on, store, until)
+            );
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let router = stack(http::router(app.clone()), HttpLimits::internal());
+        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { nats, bus, app, base, http: reqwest::Client::new(), _database: database, _tasks: tasks }
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let response = self.http.get(format!("{}{path}", self.base)).send().await.unwrap();
+        (response.status(), response.json().await.unwrap())
+    }
+
+    async fn post(&self, body: &Value) -> (StatusCode, Value) {
+        let response = self.http.post(format!("{}/v1/ops/shows", self.base)).json(body).send().await.unwrap();
+        (response.status(), response.json().await.unwrap())
+    }
+
+    async fn published(&self) -> u64 {
+        let stream = self.bus.jetstream().get_stream(EVT_CATALOG).await;
+        stream.map_or(0, |stream| stream.cached_info().state.messages)
+    }
+}
+
+fn show(slug: &str) -> Value {
+    json!({
+        "slug": slug,
+        "title": "Club Night",
+        "venue": { "name": "The Club", "city": "Utrecht" },
+        "starts_at": "2040-01-31T20:00:00Z",
+        "currency": "EUR",
+        "sections": [{ "name": "Floor", "price": 4500, "seating": { "rows": [{ "label": "A", "seats": 4 }] } }]
+    })
+}
+
+#[tokio::test]
+async fn a_show_is_made_once_by_its_slug_and_published() {
+    let stage = Stage::start().await;
+    let (status, first) = stage.post(&show("club")).await;
+    assert_eq!(status, StatusCode::CREATED, "{first}");
+    assert_eq!(stage.post(&show("club")).await, (StatusCode::OK, first.clone()));
+
+    let mut other = show("club");
+    other["title"] = json!("Another Night");
+    let (status, problem) = stage.post(&other).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("show_exists")));
+    assert_eq!(
+        stage.get(&format!("/v1/shows/{}", first["show_id"].as_str().unwrap())).await,
+        (StatusCode::OK, first)
+    );
+    eventually(PATIENCE, async || stage.published().await == 1).await;
+}
+
+#[tokio::test]
+async fn a_list_comes_in_pages_without_gaps() {
+    let stage = Stage::start().await;
+    for number in 0..5 {
+        assert_eq!(stage.post(&show(&format!("show-{number}"))).await.0, StatusCode::CREATED);
+    }
+    let (mut path, mut slugs) = ("/v1/shows?limit=2".to_owned(), Vec::new());
+    loop {
+        let (status, page) = stage.get(&path).await;
+        assert_eq!(status, StatusCode::OK);
+        slugs.extend(
+            page["items"].as_array().unwrap().iter().map(|show| show["slug"].as_str().unwrap().to_owned()),
+        );
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/shows?limit=2&cursor={cursor}");
+    }
+    slugs.sort();
+    assert_eq!(slugs, ["show-0", "show-1", "show-2", "show-3", "show-4"]);
+}
+
+#[tokio::test]
+async fn bad_requests_are_named() {
+    let stage = Stage::start().await;
+    let cases = [
+        ("/v1/shows?limit=0", 400, "invalid_parameter"),
+        ("/v1/shows?limit=-1", 400, "invalid_parameter"),
+        ("/v1/shows?limit=101", 400, "invalid_parameter"),
+        ("/v1/shows?cursor=zzz", 400, "invalid_parameter"),
+        ("/v1/shows?cursor=9223372036854775807.shw_0", 400, "invalid_parameter"),
+        ("/v1/shows/shw_0", 404, ""),
+        ("/v1/shows/shw_00000000000000000000000000000000", 404, "show_not_found"),
+    ];
+    for (path, status, code) in cases {
+        let (got, problem) = stage.get(path).await;
+        assert!((400..500).contains(&got.as_u16()), "{path}: {got} {problem}");
+        if !code.is_empty() {
+            assert_eq!((got.as_u16(), problem["code"].as_str()), (status, Some(code)), "{path}");
+        }
+    }
+    let mut bad = show("bad");
+    bad["sections"][0]["price"] = json!(-1);
+    let (status, problem) = stage.post(&bad).await;
+    assert_eq!((status.as_u16(), problem["code"].as_str()), (422, Some("validation_failed")));
+    bad["sections"] = json!("many");
+    assert_eq!(stage.post(&bad).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn availability_follows_inventory_and_survives_the_loss_of_the_stream() {
+    let mut stage = Stage::start().await;
+    let (_, made) = stage.post(&show("club")).await;
+    let show_id: ShowId = made["show_id"].as_str().unwrap().parse().unwrap();
+    let section_id: SectionId = made["sections"][0]["section_id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(made["sections"][0].get("availability"), None);
+
+    let block_id = BlockId::from_number(1);
+    let rows = vec![RowSpan { label: "A".into(), first_number: 1, seats: 4 }];
+    let layout = BlockLayout { block_id, section_id, shard: 3, capacity: 4, rows };
+    let layout = LayoutPublished { show_id, blocks: vec![layout] };
+    let block = |version, seats: &str| BlockState {
+        show_id,
+        section_id,
+        block_id,
+        version,
+        capacity: 4,
+        free: seats.matches('f').count() as u32,
+        held: seats.matches('h').count() as u32,
+        attached: 0,
+        sold: seats.matches('s').count() as u32,
+        blocked: 0,
+        seats: Some(seats.to_owned()),
+        as_of: Timestamp::now(),
+    };
+    let messages = [
+        Message::new(&layout, "l1").unwrap(),
+        Message::new(&block(1, "ffff"), "b1").unwrap(),
+        Message::new(&block(2, "shff"), "b2").unwrap(),
+    ];
+    for published in stage.bus.publish_all(&messages).await {
+        published.unwrap();
+    }
+    let expected = json!({ "capacity": 4, "free": 2, "held": 1, "sold": 1 });
+    eventually(PATIENCE, async || {
+        stage.app.copies.section(show_id, section_id).is_some_and(|now| now.free == 2)
+    })
+    .await;
+    stage.app.copies.followed(Timestamp::now());
+    let (_, show) = stage.get(&format!("/v1/shows/{show_id}")).await;
+    assert_eq!(show["sections"][0]["availability"], expected);
+    let (_, map) = stage.get(&format!("/v1/shows/{show_id}/seats?section={section_id}")).await;
+    assert_eq!(map["seats"][0], json!({ "seat_id": "b1-0", "row": "A", "number": 1, "state": "sold" }));
+    assert!(map["as_of"].is_string());
+
+    // The store is gone: the copy stays, and the shows are published again into the new stream.
+    stage.nats.lose_store().await;
+    eventually(PATIENCE, async || stage.bus.is_connected()).await;
+    stampede_testkit::provision(stage.bus.jetstream()).await;
+    eventually(PATIENCE, async || stage.published().await == 1).await;
+    assert_eq!(stage.app.copies.section(show_id, section_id).map(|now| now.free), Some(2));
+}

@@ -1,0 +1,4 @@
+//! The whole platform, as a person starts it: real services, real NATS, real Postgres.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod purchase;
