@@ -66,7 +66,7 @@ fn own(
             ("SESSION_KEY", secrets.session_key()?),
             ("FINGERPRINT_KEY", secrets.fingerprint_key()?),
             ("OPERATOR_TOKEN", secrets.operator_token()?),
-            ("TEST_CARDS_URL", layout.url("psp-sim", "tokens")),
+            ("TOKENS_PUBLIC_URL", layout.url("psp-sim", "tokens")),
         ],
         "lobby" => vec![("PASS_SIGNING_KEY", secrets.pass_signing_key()?.seed)],
         "inventory" => vec![("PASS_PUBLIC_KEY", secrets.pass_signing_key()?.public)],
@@ -81,6 +81,7 @@ fn own(
         ],
         "psp-sim" => vec![
             ("API_KEY", secrets.psp_api_key()?),
+            ("TOKENS_URL", layout.url("psp-sim", "tokens")),
             ("WEBHOOK_URL", format!("{}/webhooks", layout.url("payments", "webhook"))),
             ("WEBHOOK_SECRET", secrets.webhook_secret()?),
         ],
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!(payments["PSP_URL"], format!("http://{}", psp["HTTP_LISTEN"]));
         assert_eq!(psp["WEBHOOK_URL"], format!("http://{}/webhooks", payments["WEBHOOK_LISTEN"]));
         assert_eq!(
-            env(&fixture, "gateway-1", &[])["TEST_CARDS_URL"],
+            env(&fixture, "gateway-1", &[])["TOKENS_PUBLIC_URL"],
             format!("http://{}", psp["TOKENS_LISTEN"])
         );
         assert_eq!(
