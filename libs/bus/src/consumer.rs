@@ -88,7 +88,11 @@ impl Consumer {
     /// # Errors
     /// None while it runs: it returns `Ok` after `shutdown`. The type fits what a supervisor wants to start.
     // Boxed, because the compiler cannot see through the handler's type that the whole future is `Send`.
-    pub fn run<H, Fut>(self, shutdown: CancellationToken, handler: H) -> BoxFuture<'static, Result<(), BoxError>>
+    pub fn run<H, Fut>(
+        self,
+        shutdown: CancellationToken,
+        handler: H,
+    ) -> BoxFuture<'static, Result<(), BoxError>>
     where
         H: FnMut(Vec<Delivery>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Vec<Verdict>, BoxError>> + Send + 'static,

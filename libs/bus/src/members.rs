@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use stampede_contracts::Heartbeat;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::roster::Roster;
 use crate::{BoxError, Bus};
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Finding out how this process is; checks take their time.
+const ASK_WITHIN: Duration = Duration::from_secs(2);
 /// A heartbeat that cannot be handed over now says nothing any more.
 const SEND_WITHIN: Duration = Duration::from_millis(500);
 const SUBJECT: &str = "oam.heartbeat.*.*";
@@ -30,9 +32,14 @@ impl Bus {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.say(&heartbeat().await).await;
+            // Who cannot say how it is does not say that it lives.
+            if let Ok(heartbeat) = timeout(ASK_WITHIN, heartbeat()).await {
+                self.say(&heartbeat).await;
+            }
         }
-        self.say(&Heartbeat { ready: false, ..heartbeat().await }).await;
+        if let Ok(heartbeat) = timeout(ASK_WITHIN, heartbeat()).await {
+            self.say(&Heartbeat { ready: false, ..heartbeat }).await;
+        }
         Ok(())
     }
 
@@ -44,7 +51,7 @@ impl Bus {
         match serde_json::to_vec(heartbeat) {
             Ok(payload) => {
                 let sending = self.client().publish(heartbeat.subject(), payload.into());
-                let _ = tokio::time::timeout(SEND_WITHIN, sending).await;
+                let _ = timeout(SEND_WITHIN, sending).await;
             }
             Err(error) => tracing::error!(%error, "a heartbeat has no form in JSON"),
         }

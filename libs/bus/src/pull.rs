@@ -81,6 +81,7 @@ impl Pull {
 
         let mut batch = Batch { messages: Vec::new(), exhausted: false };
         let mut stopping = false;
+        let mut reconnected = false;
         while batch.messages.len() < max || stopping {
             let message = tokio::select! {
                 biased;
@@ -92,7 +93,10 @@ impl Pull {
                 }
                 message = until(give_up, self.subscriber.next()) => message,
                 // The new connection knows nothing of the pull.
-                _ = self.connections.changed() => break,
+                _ = self.connections.changed() => {
+                    reconnected = true;
+                    break;
+                }
             };
             match message {
                 None => break,
@@ -116,6 +120,10 @@ impl Pull {
                     }
                 },
             }
+        }
+        let unanswered = batch.messages.is_empty() && !batch.exhausted;
+        if unanswered && !stopping && !reconnected {
+            return Err(Lost("a pull was not answered".to_owned()));
         }
         Ok(batch)
     }

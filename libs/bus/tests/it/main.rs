@@ -10,4 +10,5 @@ mod publish;
 mod replay;
 mod rights;
 mod support;
+mod topology;
 mod traces;
