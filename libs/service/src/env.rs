@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::Secret;
 
 /// A key that is missing or cannot be read. It never shows a value: it may be a secret in the wrong place.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
     /// The key has no default and is not set, or is empty.
     #[error("{key} is not set; expected {expected}")]
@@ -29,6 +29,13 @@ pub enum EnvError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// A sentence, because `main` prints the error it returns with `Debug`.
+impl fmt::Debug for EnvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// The variables of the environment as they were when it was made. An empty value counts as absent, because that is

@@ -1,12 +1,14 @@
 //! Why a process could not start.
 
+use std::error::Error as _;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::env::EnvError;
 
 /// Why a process could not start. `main` returns it, so that the process says why and ends with 1.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// A key of the environment.
     #[error(transparent)]
@@ -47,4 +49,31 @@ pub enum Error {
         /// How long it was waited for.
         waited: Duration,
     },
+}
+
+/// A `main` that returns an error prints it with `Debug`: what an operator then reads should be sentences.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut source = self.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_main_prints_is_a_sentence_with_its_causes() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        let error = Error::Listen { address, source: std::io::Error::other("taken") };
+        assert_eq!(format!("{error:?}"), "cannot listen on 127.0.0.1:80: taken");
+        let error = Error::from(crate::Env::default().string("KEY").unwrap_err());
+        assert_eq!(format!("{error:?}"), "KEY is not set; expected a text");
+    }
 }

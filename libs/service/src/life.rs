@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures::FutureExt;
-use futures::future::join_all;
+use futures::future::{FusedFuture, join_all};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
@@ -25,7 +25,7 @@ const TASKS_TIMEOUT: Duration = Duration::from_secs(5);
 enum End {
     /// SIGTERM, Ctrl-C, or the draining token.
     Asked,
-    /// A child failed too often.
+    /// A child failed too often, or the server ended by itself.
     GaveUp(String),
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Asked => f.write_str("asked to stop"),
-            Self::GaveUp(child) => write!(f, "{child} failed too often"),
+            Self::GaveUp(child) => write!(f, "{child} was given up"),
         }
     }
 }
@@ -90,8 +90,8 @@ impl Node {
         tracing::info!("serving");
         let end = tokio::select! {
             end = self.end(&mut signals) => end,
-            // It does not end before `stop`, but it has to be polled.
-            () = &mut serving => End::GaveUp("the listener".to_owned()),
+            // A server should not end before it is told to; in any case it has to be polled.
+            () = &mut serving => End::GaveUp("the server".to_owned()),
         };
         tracing::info!(reason = %end, "draining");
         let telemetry = self.telemetry.clone();
@@ -120,13 +120,16 @@ impl Node {
         }
     }
 
-    async fn drain(self, mut serving: std::pin::Pin<Box<impl Future<Output = ()>>>, stop: CancellationToken) {
+    async fn drain(self, mut serving: impl FusedFuture<Output = ()> + Unpin, stop: CancellationToken) {
         self.readiness.drain();
         self.draining.cancel();
         // Until everybody knows, some still send requests here, and they are answered.
-        let _until_known = timeout(self.settings.drain_delay, &mut serving).await;
+        if !serving.is_terminated() {
+            let _until_known = timeout(self.settings.drain_delay, &mut serving).await;
+        }
         stop.cancel();
-        if timeout(self.settings.drain_timeout, serving).await.is_err() {
+        // A server that ended by itself has nothing left to wait for.
+        if !serving.is_terminated() && timeout(self.settings.drain_timeout, serving).await.is_err() {
             tracing::warn!(waited = ?self.settings.drain_timeout, "requests were cut off");
         }
         // From here on nobody waits for an answer, so the workers that answers depend on may end.

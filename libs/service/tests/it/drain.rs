@@ -119,3 +119,11 @@ async fn a_task_that_does_not_end_is_not_waited_for_for_ever() {
     node.draining().cancel();
     assert_eq!(node.idle().await, ExitCode::SUCCESS);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ends_by_itself_is_a_failure_and_not_waited_for() {
+    let node = node(&[("DRAIN_DELAY_MS", "600000"), ("DRAIN_TIMEOUT_MS", "600000")]);
+    let started = tokio::time::Instant::now();
+    assert_eq!(node.serve_with(async |_stop| ()).await, ExitCode::FAILURE);
+    assert!(started.elapsed() < PATIENCE);
+}
