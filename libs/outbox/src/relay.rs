@@ -75,7 +75,7 @@ impl Relay {
         let mut pauses = Pauses::default();
         let mut look_around_at = Instant::now();
         while !shutdown.is_cancelled() {
-            if look_around_at <= Instant::now() {
+            if session.was_released() || look_around_at <= Instant::now() {
                 self.look_around(&mut session).await?;
                 look_around_at = Instant::now() + self.settings.idle_poll;
             }
@@ -108,7 +108,6 @@ impl Relay {
     }
 
     async fn read(&self, session: &mut Session, pauses: &Pauses) -> Result<Vec<Row>, SessionError> {
-        session.forget_notices();
         let now = Instant::now();
         let mut ready = self.outbox.partitions().held();
         ready.retain(|partition| !pauses.rests(*partition, now));

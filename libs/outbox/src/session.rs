@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgListener, PgNotification, PgPoolOptions, PgRow};
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, Row as _};
 use stampede_bus::Message;
@@ -119,13 +119,17 @@ impl Session {
     pub(crate) async fn notified(&mut self) -> Result<Notice, SessionError> {
         // `None` says that the connection was lost: with the locks, so the session is over.
         let notification = self.connection.try_recv().await?.ok_or(SessionError::Silent)?;
-        let released = notification.payload() == RELEASED;
-        Ok(if released { Notice::Released } else { Notice::Stored })
+        Ok(notice(&notification))
     }
 
-    /// Notifications that came while something else was asked: the next read answers them all.
-    pub(crate) fn forget_notices(&mut self) {
-        while self.connection.next_buffered().is_some() {}
+    /// Takes the notifications that came while something else was asked, and says whether a relay ended meanwhile. For
+    /// new rows it is enough to read after this.
+    pub(crate) fn was_released(&mut self) -> bool {
+        let mut released = false;
+        while let Some(notification) = self.connection.next_buffered() {
+            released |= notice(&notification) == Notice::Released;
+        }
+        released
     }
 
     /// Gives the partitions to whoever waits for them.
@@ -172,6 +176,10 @@ async fn connect(outbox: &Outbox) -> Result<PgListener, sqlx::Error> {
     // delete has to wait for the disk or for a standby.
     sqlx::query("SET synchronous_commit = off").execute(&mut connection).await?;
     Ok(connection)
+}
+
+fn notice(notification: &PgNotification) -> Notice {
+    if notification.payload() == RELEASED { Notice::Released } else { Notice::Stored }
 }
 
 async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, SessionError> {
