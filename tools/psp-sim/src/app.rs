@@ -68,7 +68,8 @@ pub fn build(pool: PgPool, config: &Config, tasks: TaskTracker) -> Result<App, B
 /// # Errors
 /// [`BuildError::Limits`].
 pub fn tokens(tokens_url: String) -> Result<Router, BuildError> {
-    Ok(stack(http::tokens(tokens_url), limits()?))
+    // Outermost: a preflight asks with a method that no route has, and problems are for the page to read too.
+    Ok(stack(http::tokens(tokens_url), limits()?).layer(http::cors()))
 }
 
 fn limits() -> Result<HttpLimits, InvalidLimits> {

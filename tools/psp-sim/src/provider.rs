@@ -86,6 +86,11 @@ impl Provider {
         &self.panel
     }
 
+    /// Whether a request under `key` has arrived and is not done yet.
+    pub fn is_in_flight(&self, key: &str) -> bool {
+        self.flights.find(key).is_some()
+    }
+
     /// Does what is asked under `key`, once.
     pub async fn perform(&self, key: &str, request: Request) -> Reply {
         let mood = Mood::of(self.panel.read());

@@ -7,4 +7,4 @@ mod tokens;
 
 pub use api::router as api;
 pub use knobs::router as knobs;
-pub use tokens::router as tokens;
+pub use tokens::{cors, router as tokens};

@@ -16,17 +16,19 @@ use crate::card::Card;
 
 /// The routes for buyers; `tokens_url` is where they reach `POST /tokens`.
 pub fn router(tokens_url: String) -> Router {
-    // Open to every origin: which shop a buyer comes from is not known here, and there is no cookie to misuse.
-    let cors = CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::CONTENT_TYPE])
-        .max_age(Duration::from_secs(3_600));
     Router::new()
         .route("/tokens", post(tokenise))
         .route("/test-cards", get(test_cards))
-        .layer(cors)
         .with_state(tokens_url)
+}
+
+/// Open to every origin: which shop a buyer comes from is not known here, and there is no cookie to misuse.
+pub fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::CONTENT_TYPE])
+        .max_age(Duration::from_secs(3_600))
 }
 
 // Without `Debug`: a card number is nothing for a log.
