@@ -73,6 +73,8 @@ pub struct TimeConfig {
     pub deadline_default: Duration,
     /// The longest deadline a client may name.
     pub deadline_max: Duration,
+    /// How long the head of a request may take to arrive.
+    pub head: Duration,
     /// How long the body of a request may take to arrive.
     pub body: Duration,
 }
@@ -126,6 +128,7 @@ impl Config {
             times: TimeConfig {
                 deadline_default: env.millis_or("DEADLINE_DEFAULT_MS", Duration::from_secs(10))?,
                 deadline_max: env.millis_or("DEADLINE_MAX_MS", Duration::from_secs(30))?,
+                head: env.millis_or("HEAD_TIMEOUT_MS", Duration::from_secs(10))?,
                 body: env.millis_or("BODY_TIMEOUT_MS", Duration::from_secs(5))?,
             },
             streams: StreamConfig {

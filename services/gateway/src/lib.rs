@@ -16,6 +16,7 @@ use stampede_service::Node;
 use crate::app::App;
 use crate::clients::layout::Layout;
 use crate::config::Config;
+use crate::http::server::{ConnectionLimits, Server};
 
 /// The services whose replicas are found by heartbeats.
 const NEIGHBOURS: [&str; 3] = ["catalog", "lobby", "orders"];
@@ -36,10 +37,15 @@ pub async fn run(node: Node) -> Result<ExitCode, BoxError> {
 
     let app = App::try_new(config, bus.clone(), members, layout, node.draining())?;
     meet_neighbours(&app).await;
-    let router = http::router(app)?;
     let (listener, address) = node.listen().await?;
     node.say_heartbeats(&bus, Some(address));
-    Ok(node.serve(Some(listener), router).await)
+    let limits = ConnectionLimits {
+        max: node.settings().http_connections_max,
+        idle_timeout: node.settings().http_idle_timeout,
+        head_timeout: app.times.head,
+    };
+    let server = Server { listener, limits, metrics: app.metrics.clone(), router: http::router(app)? };
+    Ok(node.serve_with(|stop| server.run(stop)).await)
 }
 
 /// Keeps the copies of what others say up to date.

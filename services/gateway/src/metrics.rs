@@ -13,6 +13,7 @@ pub struct Metrics {
     rate_limited: Counter<u64>,
     upstream: Histogram<f64>,
     streams: UpDownCounter<i64>,
+    connections: UpDownCounter<i64>,
 }
 
 /// Whose quota was used up.
@@ -64,6 +65,11 @@ impl Metrics {
                 .with_description("Open streams of server-sent events.")
                 .with_unit("{stream}")
                 .build(),
+            connections: meter
+                .i64_up_down_counter("stampede.gateway.connections")
+                .with_description("Open connections of clients.")
+                .with_unit("{connection}")
+                .build(),
         }
     }
 
@@ -83,9 +89,13 @@ impl Metrics {
     }
 
     /// A stream was opened; it is over when this is dropped.
-    pub fn stream(&self) -> OpenStream {
-        self.streams.add(1, &[]);
-        OpenStream(self.clone())
+    pub fn stream(&self) -> Open {
+        Open::new(&self.streams)
+    }
+
+    /// A connection was accepted; it is over when this is dropped.
+    pub fn connection(&self) -> Open {
+        Open::new(&self.connections)
     }
 }
 
@@ -119,12 +129,19 @@ impl Drop for Attempt {
     }
 }
 
-/// An open stream that is being counted.
+/// Something open that is being counted.
 #[derive(Debug)]
-pub struct OpenStream(Metrics);
+pub struct Open(UpDownCounter<i64>);
 
-impl Drop for OpenStream {
+impl Open {
+    fn new(counter: &UpDownCounter<i64>) -> Self {
+        counter.add(1, &[]);
+        Self(counter.clone())
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.streams.add(-1, &[]);
+        self.0.add(-1, &[]);
     }
 }

@@ -10,20 +10,18 @@ mod ops;
 mod orders;
 mod pages;
 mod pass;
+pub mod server;
 mod sessions;
 mod shows;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::Response;
+use axum::middleware::from_fn_with_state;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue};
-use stampede_contracts::header::TRACEPARENT;
 use stampede_deadline::InvalidLimits;
 use stampede_service::{HttpLimits, stack};
-use stampede_telemetry::trace;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -42,10 +40,6 @@ pub fn router(app: App) -> Result<Router, InvalidLimits> {
         .merge(pages::docs(&contract))
         // Around the handlers and nothing else: whoever is refused costs nothing but this.
         .layer(from_fn_with_state(app.clone(), admit::admit))
-        // Inside of the span that the stack begins, which it tells the client.
-        .layer(from_fn(
-            |request, next: axum::middleware::Next| async move { tell_trace(next.run(request).await) },
-        ))
         .with_state(app);
     // Outermost, so that every answer has them, the stack's own refusals too.
     Ok(guarded(stack(routes, limits)))
@@ -70,14 +64,6 @@ fn described() -> (Router<App>, OpenApi) {
     (routes, contract)
 }
 
-fn tell_trace(mut response: Response) -> Response {
-    let traceparent = trace::traceparent().and_then(|text| HeaderValue::try_from(text).ok());
-    if let Some(traceparent) = traceparent {
-        response.headers_mut().insert(TRACEPARENT, traceparent);
-    }
-    response
-}
-
 /// What tells a browser to take an answer for what it says it is, and for nothing more.
 fn guarded(router: Router) -> Router {
     let fields: [(HeaderName, &'static str); 6] = [
@@ -92,4 +78,22 @@ fn guarded(router: Router) -> Router {
     fields.into_iter().fold(router, |router, (name, value)| {
         router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_in_the_contract() {
+        let (routes, contract) = described();
+        // The router tells its paths nowhere else than here.
+        let printed = format!("{routes:?}");
+        let served: BTreeSet<_> = printed.split('"').filter(|text| text.starts_with('/')).collect();
+        let named: BTreeSet<_> = contract.paths.paths.keys().map(String::as_str).collect();
+        assert!(named.len() > 15, "{named:?}");
+        assert_eq!(served, named);
+    }
 }

@@ -1,0 +1,186 @@
+//! The bytes of a connection, watched.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use stampede_contracts::{Code, Problem};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::phase::Phase;
+
+/// How long, and for how many bytes, the other side is listened to after the last answer. Closing while it still sends
+/// would reset the connection, and the answer would be lost with it (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_MAX_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How long the last answer may take to be sent.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A TCP stream that gives heads of requests only so much time, and replaces hyper's empty refusals by problems.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    stream: TcpStream,
+    phase: Arc<Phase>,
+    head_timeout: Duration,
+    /// Runs from the first byte of a head until the head is complete.
+    head_ends: Option<Pin<Box<Sleep>>>,
+    /// What is sent before the connection is closed.
+    farewell: Option<Code>,
+    is_over: bool,
+}
+
+impl Guarded {
+    pub(super) fn new(stream: TcpStream, phase: Arc<Phase>, head_timeout: Duration) -> Self {
+        Self { stream, phase, head_timeout, head_ends: None, farewell: None, is_over: false }
+    }
+
+    /// Sends what is left to say, and closes without losing it.
+    pub(super) async fn close(mut self) {
+        let farewell = async {
+            if let Some(code) = self.farewell {
+                self.stream.write_all(&refusal(code)).await?;
+            }
+            self.stream.shutdown().await
+        };
+        if !matches!(timeout(FAREWELL_TIMEOUT, farewell).await, Ok(Ok(()))) || self.is_over {
+            return;
+        }
+        let mut rest = self.stream.take(LINGER_MAX_BYTES);
+        let _whatever_comes = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    }
+
+    /// The time is over when this is ready.
+    fn poll_head_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.phase.is_answering() {
+            self.head_ends = None;
+        }
+        match &mut self.head_ends {
+            None => Poll::Pending,
+            Some(end) => {
+                ready!(end.as_mut().poll(cx));
+                self.farewell = Some(Code::RequestTimeout);
+                Poll::Ready(io::ErrorKind::TimedOut.into())
+            }
+        }
+    }
+
+    /// Takes note of hyper's own refusal, which is then not sent: it comes while no request is being answered, and has
+    /// no body, as no refusal of ours does.
+    fn swallows(&mut self, bytes: &[u8]) -> bool {
+        if self.phase.is_answering() || !bytes.starts_with(b"HTTP/1.1 4") || !is_empty_answer(bytes) {
+            return false;
+        }
+        self.farewell = Some(match bytes.get(9..12) {
+            Some(b"414" | b"431") => Code::HeadTooLarge,
+            _ => Code::MalformedRequest,
+        });
+        true
+    }
+}
+
+fn is_empty_answer(bytes: &[u8]) -> bool {
+    let length = b"\r\ncontent-length: 0\r\n";
+    bytes.ends_with(b"\r\n\r\n")
+        && bytes.windows(length.len()).any(|window| window.eq_ignore_ascii_case(length))
+}
+
+/// A problem as bytes, for whoever never became a request.
+fn refusal(code: Code) -> Vec<u8> {
+    let body = serde_json::to_string(&Problem::new(code)).unwrap_or_default();
+    let reason = http::StatusCode::from_u16(code.status()).ok().and_then(|status| status.canonical_reason());
+    format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nx-content-type-options: nosniff\r\n\
+         cache-control: no-store\r\nconnection: close\r\n\r\n{body}",
+        code.status(),
+        reason.unwrap_or_default(),
+        Problem::MEDIA_TYPE,
+        body.len(),
+    )
+    .into_bytes()
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Pending => self.poll_head_timeout(cx).map(Err),
+            Poll::Ready(result) => {
+                if buffer.filled().len() == before {
+                    self.is_over = true;
+                } else if !self.phase.is_answering() && self.head_ends.is_none() {
+                    let end = Instant::now() + self.head_timeout;
+                    self.head_ends = Some(Box::pin(sleep_until(end)));
+                } else if self.phase.is_answering() {
+                    self.head_ends = None;
+                }
+                Poll::Ready(result)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.swallows(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [only] = slices
+            && self.swallows(only)
+        {
+            return Poll::Ready(Ok(only.len()));
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_answer_is_taken_for_hypers_own() {
+        let own =
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        assert!(is_empty_answer(own));
+        assert!(!is_empty_answer(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}"));
+        assert!(!is_empty_answer(&refusal(Code::HeadTooLarge)));
+    }
+
+    #[test]
+    fn a_refusal_is_a_complete_answer() {
+        let text = String::from_utf8(refusal(Code::RequestTimeout)).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"));
+        assert!(head.contains(&format!("content-length: {}", body.len())));
+        assert_eq!(serde_json::from_str::<Problem>(body).unwrap().code, Code::RequestTimeout);
+    }
+}

@@ -1,0 +1,127 @@
+//! What happens below HTTP: heads that trickle in, bytes that are none, and connections that are too many.
+
+use std::time::{Duration, Instant};
+
+use stampede_contracts::{Code, Problem};
+use stampede_testkit::eventually;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::{PATIENCE, Stage};
+
+async fn connect(stage: &Stage) -> TcpStream {
+    TcpStream::connect(stage.address).await.unwrap()
+}
+
+/// Everything until the other side closes.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn code(answer: &str) -> Code {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    assert!(head.contains("content-type: application/problem+json"), "{answer}");
+    let problem: Problem = serde_json::from_str(body).unwrap();
+    assert!(head.starts_with(&format!("HTTP/1.1 {} ", problem.status)), "{answer}");
+    problem.code
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_is_given_up() {
+    let stage = Stage::start_with(&[("HEAD_TIMEOUT_MS", "300")]).await;
+    let mut stream = connect(&stage).await;
+    stream.write_all(b"GET /v1/shows HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    assert_eq!(code(&rest(&mut stream).await), Code::RequestTimeout);
+}
+
+#[tokio::test]
+async fn between_requests_a_connection_may_rest_longer() {
+    let stage = Stage::start_with(&[("HEAD_TIMEOUT_MS", "100"), ("HTTP_IDLE_TIMEOUT_MS", "700")]).await;
+    let mut stream = connect(&stage).await;
+    let ask = b"GET / HTTP/1.1\r\nhost: x\r\naccept: text/plain\r\n\r\n";
+    let mut page = [0; 64 * 1024];
+    stream.write_all(ask).await.unwrap();
+    assert!(stream.read(&mut page).await.unwrap() > 0);
+    let rested = Instant::now();
+    eventually(PATIENCE, async || rested.elapsed() > Duration::from_millis(300)).await;
+    stream.write_all(ask).await.unwrap();
+    let length = stream.read(&mut page).await.unwrap();
+    assert!(page[..length].starts_with(b"HTTP/1.1 200"), "the head's time had not begun");
+    assert_eq!(rest(&mut stream).await, "", "closed without a word when nothing comes");
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_in_is_given_up() {
+    let stage = Stage::start_with(&[("BODY_TIMEOUT_MS", "300")]).await;
+    let token = stage.session().await;
+    let mut stream = connect(&stage).await;
+    let head = format!(
+        "POST /v1/orders HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nidempotency-key: k\r\n\
+         content-type: application/json\r\ncontent-length: 100\r\n\r\n{{"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(code(&rest(&mut stream).await), Code::RequestTimeout);
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_with_a_problem() {
+    let stage = Stage::start().await;
+    let nonsense: [&[u8]; 8] = [
+        b"hello\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nbad header: \r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nx: a\x00b\r\n\r\n",
+        b"POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
+        b"POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    ];
+    for bytes in nonsense {
+        let mut stream = connect(&stage).await;
+        stream.write_all(bytes).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert_eq!(code(&answer), Code::MalformedRequest, "{:?}", String::from_utf8_lossy(bytes));
+    }
+}
+
+#[tokio::test]
+async fn whoever_still_sends_hears_the_refusal() {
+    let stage = Stage::start().await;
+    let mut stream = connect(&stage).await;
+    let head =
+        format!("GET / HTTP/1.1\r\nhost: x\r\nidempotency-key: {}\r\n\r\n", "k".repeat(2 * 1024 * 1024));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(code(&rest(&mut stream).await), Code::HeadTooLarge);
+    // A refusal of one request spoils nothing for those that were pipelined before it.
+    let mut stream = connect(&stage).await;
+    stream
+        .write_all(b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nbad header\r\n\r\n")
+        .await
+        .unwrap();
+    let answers = rest(&mut stream).await;
+    assert!(answers.starts_with("HTTP/1.1 404 "), "{answers}");
+    assert!(answers.contains("HTTP/1.1 400 "), "{answers}");
+    assert!(answers.contains("malformed_request"), "{answers}");
+}
+
+#[tokio::test]
+async fn only_so_many_connections_are_served_at_once() {
+    let stage = Stage::start_with(&[("HTTP_CONNECTIONS_MAX", "2"), ("HTTP_IDLE_TIMEOUT_MS", "60000")]).await;
+    drop(stage.client.clone());
+    let ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut held = Vec::new();
+    // The client that waited for the gateway may hold one of the two places.
+    for _ in 0..2 {
+        held.push(connect(&stage).await);
+    }
+    let mut waiting = connect(&stage).await;
+    waiting.write_all(ask).await.unwrap();
+    let mut byte = [0; 1];
+    let unanswered = timeout(Duration::from_millis(300), waiting.read(&mut byte)).await;
+    assert!(unanswered.is_err(), "no room");
+    drop(held);
+    assert_eq!(timeout(PATIENCE, waiting.read(&mut byte)).await.unwrap().unwrap(), 1, "room again");
+}
