@@ -124,7 +124,7 @@ CREATE TABLE journal (
     PRIMARY KEY (block, version)
 );
 
--- The generation of each stream or bucket that was filled from here; another one means that it was made anew.
+-- The generation of each stream that was filled from here; another one means that it was made anew.
 CREATE TABLE meta (
     stream     text PRIMARY KEY,
     generation text NOT NULL

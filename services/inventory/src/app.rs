@@ -30,10 +30,17 @@ pub async fn start(node: &Node, clock: Clock) -> Result<Inventory, BoxError> {
     let rules = Rules { hold: config.hold, seats_max: config.seats_max, pass_key: config.pass_key };
     let inventory = Inventory::new(Store::new(pool.clone(), outbox.clone()), rules, clock)?;
 
-    // Requests are answered until draining is over; what they leave behind is still published after that.
-    let (responder, stop) =
-        (rpc::responder(&inventory, bus.clone(), config.workers, config.queue), node.draining());
-    node.supervise("responder", move || responder.clone().run(stop.clone()));
+    // The first to end: other replicas answer while what was begun here is finished.
+    let responder = rpc::responder(&inventory, bus.clone(), config.workers, config.queue);
+    let (draining, stop) = (node.draining(), node.shutdown());
+    node.supervise("responder", move || {
+        let (responder, draining, stop) = (responder.clone(), draining.clone(), stop.clone());
+        async move {
+            responder.run(draining).await?;
+            stop.cancelled().await;
+            Ok(())
+        }
+    });
 
     let (service, on, stop) = (inventory.clone(), bus.clone(), node.shutdown());
     node.supervise("shows", move || events::follow_shows(service.clone(), on.clone(), stop.clone()));

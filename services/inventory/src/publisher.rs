@@ -14,8 +14,10 @@ use crate::store::StoreError;
 
 /// Between two looks for changed blocks, and so between two messages of one block.
 const PERIOD: Duration = Duration::from_millis(100);
-/// Between two looks at the generation of stream and bucket.
+/// Between two looks at the generation of the stream.
 const GENERATION_PERIOD: Duration = Duration::from_secs(1);
+/// Between two looks at the bucket, each of which reads a layout.
+const PROBE_PERIOD: Duration = Duration::from_secs(5);
 /// Before it goes on after a failure.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Blocks read, published and marked at once. With a thousand letters each they stay far below a megabyte.
@@ -42,13 +44,18 @@ pub async fn publish(inventory: &Inventory, bus: &Bus) {
     let publisher = Publisher { inventory, bus };
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut check_at = Instant::now();
+    let mut compare_at = Instant::now();
+    let mut probe_at = Instant::now();
     loop {
         ticks.tick().await;
         let result = async {
-            if check_at <= Instant::now() {
+            if compare_at <= Instant::now() {
                 publisher.compare_generations().await?;
-                check_at = Instant::now() + GENERATION_PERIOD;
+                compare_at = Instant::now() + GENERATION_PERIOD;
+            }
+            if probe_at <= Instant::now() {
+                publisher.probe_bucket().await?;
+                probe_at = Instant::now() + PROBE_PERIOD;
             }
             publisher.blocks().await?;
             publisher.layouts().await
@@ -107,22 +114,28 @@ impl Publisher<'_> {
         Ok(())
     }
 
-    /// Whether stream and bucket are still those that were filled from here; if not, everything is marked again. A
-    /// crash in between leaves the old generation in the database, and so it begins again.
+    /// Whether the stream is still the one that was filled from here; if not, everything is marked again. A crash in
+    /// between leaves the old generation in the database, and so it begins again.
     async fn compare_generations(&self) -> Result<(), Stopped> {
         let store = self.inventory.store();
-        let bucket = format!("KV_{LAYOUT}");
-        for (stream, holds_blocks) in [(EVT_INVENTORY, true), (bucket.as_str(), false)] {
-            let Some(generation) = self.bus.generation(stream).await? else { continue };
-            let known = store.generation(stream).await?;
-            if known.as_ref() == Some(&generation) {
-                continue;
-            }
-            tracing::info!(stream, generation, known, "the stream is new: it is filled again");
-            if holds_blocks {
-                self.forget_blocks().await?;
-            }
-            store.forget_layouts(stream, &generation).await?;
+        let Some(generation) = self.bus.generation(EVT_INVENTORY).await? else { return Ok(()) };
+        let known = store.generation(EVT_INVENTORY).await?;
+        if known.as_ref() != Some(&generation) {
+            tracing::info!(generation, known, "the stream is new: it is filled again");
+            self.forget_blocks().await?;
+            store.forget_layouts().await?;
+            store.note_generation(EVT_INVENTORY, &generation).await?;
+        }
+        Ok(())
+    }
+
+    /// A bucket has no generation. One that lacks what was put there is a new one.
+    async fn probe_bucket(&self) -> Result<(), Stopped> {
+        let store = self.inventory.store();
+        let Some(show) = store.published_layout().await? else { return Ok(()) };
+        if self.bus.kv_get(LAYOUT, &show.to_string()).await?.is_none() {
+            tracing::info!("the bucket of layouts is new: it is filled again");
+            store.forget_layouts().await?;
         }
         Ok(())
     }

@@ -91,7 +91,7 @@ impl Store {
         Ok(())
     }
 
-    /// The generation of a stream or bucket that was filled from here.
+    /// The generation of a stream that was filled from here.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -125,17 +125,36 @@ impl Store {
         Ok(last.map(BlockId::from_number))
     }
 
-    /// Marks every layout to be published, and notes the generation of the stream or bucket that will have them.
+    /// Marks every layout to be published.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn forget_layouts(&self, stream: &str, generation: &str) -> Result<(), StoreError> {
+    pub async fn forget_layouts(&self) -> Result<(), StoreError> {
+        sqlx::query!("UPDATE show SET layout_published = false WHERE layout_published")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// A show whose layout was published, if there is one: the latest, because old ones are the first to go.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn published_layout(&self) -> Result<Option<ShowId>, StoreError> {
+        let show = sqlx::query_scalar!("SELECT id FROM show WHERE layout_published ORDER BY id DESC LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(show.map(ShowId::from_uuid))
+    }
+
+    /// Notes which generation of a stream was filled from here.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn note_generation(&self, stream: &str, generation: &str) -> Result<(), StoreError> {
         sqlx::query!(
-            "WITH noted AS (
-                 INSERT INTO meta (stream, generation) VALUES ($1, $2)
-                 ON CONFLICT (stream) DO UPDATE SET generation = excluded.generation
-             )
-             UPDATE show SET layout_published = false WHERE layout_published",
+            "INSERT INTO meta (stream, generation) VALUES ($1, $2)
+             ON CONFLICT (stream) DO UPDATE SET generation = excluded.generation",
             stream,
             generation,
         )

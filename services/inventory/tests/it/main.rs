@@ -1,0 +1,12 @@
+//! The whole service against a real Postgres and a real NATS, both of its own for each test, with the rights that the
+//! service's user has in production.
+
+mod change;
+mod crowd;
+mod expiry;
+mod hold;
+mod pass;
+mod publish;
+mod show;
+mod throughput;
+mod world;
