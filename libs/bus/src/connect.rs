@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::metrics::Metrics;
 use crate::replies::Replies;
+use crate::watched::Watched;
 
 /// How long [`Bus::connect`] tries before it says that there is no server.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
@@ -98,15 +99,6 @@ struct Inner {
     service: String,
 }
 
-/// What the client library tells through its callback, and nowhere else.
-struct Watched {
-    violations: AtomicU64,
-    /// Counts connections: a new one has lost the pulls of the one before.
-    connections: watch::Sender<u64>,
-    closed: watch::Sender<bool>,
-    metrics: Metrics,
-}
-
 impl Bus {
     /// Connects, and keeps connected: after this the client library comes back by itself, as often as needed.
     ///
@@ -115,12 +107,7 @@ impl Bus {
     /// no server for half a minute.
     pub async fn connect(settings: Settings) -> Result<Self, ConnectError> {
         let metrics = Metrics::new();
-        let watched = Arc::new(Watched {
-            violations: AtomicU64::new(0),
-            connections: watch::Sender::new(0),
-            closed: watch::Sender::new(false),
-            metrics: metrics.clone(),
-        });
+        let watched = Arc::new(Watched::new(metrics.clone()));
         let client = reach(&settings, &watched).await?;
         let replies = Replies::subscribe(&client)
             .await
@@ -237,45 +224,6 @@ fn reconnect_pause(attempt: usize) -> Duration {
     if attempt <= 1 { Duration::ZERO } else { RECONNECT_PAUSE_MAX.mul_f64(rand::random_range(0.1..=1.0)) }
 }
 
-impl Watched {
-    fn on(&self, event: &Event) {
-        match event {
-            Event::Connected => {
-                self.connections.send_modify(|connections| *connections += 1);
-                tracing::info!("connected to NATS");
-            }
-            Event::Disconnected => {
-                self.metrics.disconnects.add(1, &[]);
-                tracing::warn!("lost the connection to NATS");
-            }
-            Event::Closed => {
-                self.closed.send_replace(true);
-            }
-            Event::SlowConsumer(subscription) => {
-                self.metrics.dropped.add(1, &[]);
-                tracing::error!(subscription, "a subscription is full: messages are dropped");
-            }
-            Event::ServerError(error) if is_violation(error) => {
-                self.violations.fetch_add(1, Ordering::Relaxed);
-                self.metrics.violations.add(1, &[]);
-                tracing::error!(%error, "NATS does not permit this");
-            }
-            Event::ServerError(error) => tracing::warn!(%error, "NATS reports an error"),
-            Event::ClientError(error) => tracing::debug!(%error, "the NATS client reports an error"),
-            Event::Draining | Event::LameDuckMode => tracing::info!(%event, "NATS"),
-        }
-    }
-}
-
-/// The server has no code for it, only the words `Permissions Violation for …`.
-fn is_violation(error: &ServerError) -> bool {
-    match error {
-        ServerError::AuthorizationViolation => true,
-        ServerError::Other(text) => text.to_ascii_lowercase().contains("permissions violation"),
-        ServerError::SlowConsumer(_) => false,
-    }
-}
-
 /// Runs `work` until `until` at the latest.
 pub(crate) async fn until<F: Future>(until: Instant, work: F) -> Option<F::Output> {
     timeout_at(until, work).await.ok()
@@ -295,12 +243,6 @@ mod tests {
             instance: "orders-1".into(),
         };
         assert!(!format!("{settings:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn the_server_says_in_words_what_it_does_not_permit() {
-        assert!(is_violation(&ServerError::Other("Permissions Violation for Publish to \"x\"".into())));
-        assert!(!is_violation(&ServerError::Other("Maximum Payload Violation".into())));
     }
 
     #[test]

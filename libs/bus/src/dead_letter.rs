@@ -1,19 +1,12 @@
 //! What could not be handled, with reason and origin.
 
-use std::time::Duration;
-
 use async_nats::HeaderMap;
-use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 use opentelemetry::KeyValue;
-use serde::Deserialize;
 use stampede_contracts::{Timestamp, header as names};
-use tokio_util::sync::CancellationToken;
 
-use crate::durable::{Durable, Limits, Work};
 use crate::headers::encode;
-use crate::settle::answer;
-use crate::{BoxError, Bus, ConsumerSettings, Message, PublishError};
+use crate::{Bus, Message, PublishError};
 
 /// Names of the headers that a dead letter has beside those of the message it was.
 pub mod header {
@@ -33,9 +26,7 @@ pub mod header {
     pub const TIME: &str = "stampede-dead-time";
 }
 
-const STREAM: &str = "ADVISORIES";
 const REASON_MAX_CHARS: usize = 500;
-const WORK_QUEUE: &str = "workqueue";
 
 /// Where a message comes from.
 pub(crate) struct Grave<'a> {
@@ -138,108 +129,5 @@ impl Bus {
         let labels = [KeyValue::new("consumer", consumer.to_owned()), KeyValue::new("cause", cause.as_str())];
         self.metrics().dead_letters.add(1, &labels);
         Ok(())
-    }
-}
-
-/// Lays aside what the server has given up on.
-///
-/// After the last delivery without an answer, because the process crashed over it every time, nobody gets the message
-/// any more; the server says so once, in an advisory. The keeper reads those advisories from the stream `ADVISORIES`
-/// by the durable consumer `<consumer>-advisories`, publishes the message as a dead letter, and takes it from a work
-/// queue, where it would lie for ever. From other streams it is not deleted: others read it there.
-#[derive(Clone)]
-pub struct DeadLetterKeeper {
-    bus: Bus,
-    stream: String,
-    consumer: String,
-}
-
-/// The parts of `io.nats.jetstream.advisory.v1.max_deliver` that matter.
-#[derive(Debug, Deserialize)]
-struct Advisory {
-    stream: String,
-    consumer: String,
-    stream_seq: u64,
-    deliveries: u64,
-    timestamp: Timestamp,
-}
-
-impl DeadLetterKeeper {
-    /// The keeper of `consumer` of `stream`.
-    pub fn new(bus: Bus, stream: impl Into<String>, consumer: impl Into<String>) -> Self {
-        Self { bus, stream: stream.into(), consumer: consumer.into() }
-    }
-
-    /// Keeps until `shutdown`.
-    ///
-    /// # Errors
-    /// None while it runs.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), BoxError> {
-        let durable = Durable {
-            bus: self.bus.clone(),
-            stream: STREAM.to_owned(),
-            consumer: format!("{}-advisories", self.consumer),
-            settings: ConsumerSettings { batch: 16, ..ConsumerSettings::default() },
-        };
-        durable.run(&shutdown, Keeping { keeper: self }).await
-    }
-
-    async fn keep(&self, payload: &[u8]) -> Result<(), BoxError> {
-        let advisory: Advisory = match serde_json::from_slice(payload) {
-            Ok(advisory) => advisory,
-            Err(error) => {
-                tracing::error!(%error, "an advisory cannot be read");
-                return Ok(());
-            }
-        };
-        if advisory.stream != self.stream || advisory.consumer != self.consumer {
-            return Ok(());
-        }
-        let Some(info) = self.bus.stream_info(&self.stream).await? else { return Ok(()) };
-        let Some(message) = self.bus.stored_message(&self.stream, advisory.stream_seq).await? else {
-            return Ok(());
-        };
-        if Timestamp::from(message.time) > advisory.timestamp {
-            // The stream was made anew and this is another message with the same number.
-            return Ok(());
-        }
-        let grave = Grave {
-            stream: &self.stream,
-            consumer: &self.consumer,
-            sequence: advisory.stream_seq,
-            stored_at: message.time.unix_timestamp_nanos(),
-            delivered: advisory.deliveries,
-            subject: &message.subject,
-        };
-        let reason = format!("no answer in {} deliveries", advisory.deliveries);
-        self.bus.bury(&grave, Some(&message.headers), message.payload, &reason, Cause::Advisory).await?;
-        if info.config.retention == WORK_QUEUE {
-            self.bus.delete_message(&self.stream, advisory.stream_seq).await?;
-        }
-        Ok(())
-    }
-}
-
-struct Keeping {
-    keeper: DeadLetterKeeper,
-}
-
-impl Work for Keeping {
-    async fn work(
-        &mut self,
-        batch: Vec<async_nats::jetstream::Message>,
-        _limits: Limits,
-    ) -> Result<(), BoxError> {
-        let mut result = Ok(());
-        for message in batch {
-            match self.keeper.keep(&message.payload).await {
-                Ok(()) => answer(&message, AckKind::Ack).await,
-                Err(error) => {
-                    answer(&message, AckKind::Nak(Some(Duration::from_secs(5)))).await;
-                    result = Err(error);
-                }
-            }
-        }
-        result
     }
 }

@@ -10,6 +10,7 @@ mod durable;
 mod follow;
 mod headers;
 mod jetstream;
+mod keeper;
 mod members;
 mod message;
 mod metrics;
@@ -17,23 +18,27 @@ mod publish;
 mod pull;
 mod replay;
 mod replies;
+mod request;
 mod responder;
 mod roster;
 mod settle;
+mod watched;
 
 pub use bucket::BucketError;
 pub use call::CallError;
 pub use connect::{Bus, ConnectError, Settings};
 pub use consumer::{Consumer, ConsumerSettings, Verdict};
-pub use dead_letter::{DeadLetterKeeper, header as dead_letter_header};
+pub use dead_letter::header as dead_letter_header;
 pub use delivery::{Delivery, Undecodable};
 pub use headers::decode as decode_header;
 pub use jetstream::ApiError;
+pub use keeper::DeadLetterKeeper;
 pub use members::Members;
 pub use message::{Message, NotAnEvent};
 pub use publish::PublishError;
 pub use replay::Replay;
-pub use responder::{Context, Responder, ResponderSettings};
+pub use request::Context;
+pub use responder::{Responder, ResponderSettings};
 
 /// What a loop that somebody supervises ends with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

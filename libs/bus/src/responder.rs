@@ -1,29 +1,21 @@
 //! Answering requests.
 
-use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant as Clock, SystemTime};
+use std::time::Duration;
 
-use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use serde::Serialize;
-use stampede_contracts::function::Answer;
-use stampede_contracts::{Class, Code, Function, Problem, header};
-use stampede_deadline::Deadline;
-use stampede_telemetry::trace;
+use stampede_contracts::{Code, Function, Problem, header};
 use tokio::task::{JoinSet, unconstrained};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, field};
 
-use crate::call::{record_error, template};
-use crate::connect::until;
+use crate::call::template;
 use crate::headers::get;
 use crate::metrics::Refusal;
+use crate::request::{Context, Offer, Outcome, Request, deadline};
 use crate::{BoxError, Bus};
 
 /// After the shutdown began, what was accepted gets this long.
@@ -42,19 +34,6 @@ pub struct ResponderSettings {
     pub workers: usize,
 }
 
-/// What a handler learns about a request beside its content.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The subject it came on.
-    pub subject: String,
-    /// The token between service and function, where there is one: `17` or `any` in `rpc.inventory.17.hold`.
-    pub shard: Option<String>,
-    /// Its priority: that of the function, or lower if the client asked for that.
-    pub class: Class,
-    /// When nobody waits for the answer any more. The handler runs in its scope.
-    pub deadline: Deadline,
-}
-
 /// Answers requests on one subject with the functions it was given. Clones share the functions, each `run` listens by
 /// itself.
 #[derive(Clone)]
@@ -62,31 +41,6 @@ pub struct Responder {
     bus: Bus,
     settings: ResponderSettings,
     offers: HashMap<&'static str, Offer>,
-}
-
-/// A function with its handler; bytes in, bytes out.
-#[derive(Clone)]
-struct Offer {
-    service: &'static str,
-    name: &'static str,
-    template: Arc<str>,
-    class: Class,
-    deadline: Duration,
-    handle: Arc<dyn Fn(Bytes, Context) -> BoxFuture<'static, Outcome> + Send + Sync>,
-}
-
-/// An encoded answer, and the code of the problem if it is one.
-struct Outcome {
-    answer: Bytes,
-    problem: Option<Code>,
-}
-
-/// A request on its way through this process.
-struct Request {
-    offer: Offer,
-    context: Context,
-    message: async_nats::Message,
-    reply: async_nats::Subject,
 }
 
 impl Responder {
@@ -244,110 +198,5 @@ impl Responder {
         if unconstrained(sending).now_or_never().is_none() {
             tracing::debug!("a refusal could not be sent");
         }
-    }
-}
-
-impl Request {
-    async fn run(self, bus: Bus) {
-        let started = Clock::now();
-        let span = self.span();
-        let deadline = self.context.deadline;
-        let handling = (self.offer.handle)(self.message.payload.clone(), self.context);
-        let handling = AssertUnwindSafe(handling.instrument(span.clone())).catch_unwind();
-        let error = match stampede_deadline::within(deadline, handling).await {
-            Ok(outcome) => {
-                let Outcome { answer, problem } = outcome.unwrap_or_else(|panic| Outcome::panicked(&*panic));
-                // Nobody waits longer than the deadline, so neither does the answer.
-                match until(deadline.instant(), bus.client().publish(self.reply, answer)).await {
-                    Some(Ok(())) => problem.map(Code::as_str),
-                    Some(Err(error)) => {
-                        tracing::error!(function = self.offer.name, %error, "an answer cannot be sent");
-                        Some("unsendable")
-                    }
-                    None => Some("late"),
-                }
-            }
-            Err(_elapsed) => Some("late"),
-        };
-        if let Some(error) = error {
-            record_error(&span, error);
-        }
-        bus.metrics().process(&self.offer.template, error, started.elapsed());
-    }
-
-    fn span(&self) -> Span {
-        let span = tracing::info_span!(
-            "serve",
-            otel.name = format!("{}/{}", self.offer.service, self.offer.name),
-            otel.kind = "server",
-            rpc.system = "nats",
-            rpc.service = self.offer.service,
-            rpc.method = self.offer.name,
-            messaging.destination.name = self.context.subject,
-            stampede.class = self.context.class.as_str(),
-            "error.type" = field::Empty,
-            otel.status_code = field::Empty,
-        );
-        if let Some(parent) = get(self.message.headers.as_ref(), header::TRACEPARENT) {
-            trace::set_parent(&span, parent);
-        }
-        span
-    }
-}
-
-impl Outcome {
-    fn of<T: Serialize>(result: Result<T, Problem>) -> Self {
-        let (answer, problem) = match result {
-            Ok(reply) => (Answer::Ok(reply), None),
-            Err(problem) => {
-                let code = problem.code;
-                (Answer::Problem(problem), Some(code))
-            }
-        };
-        match serde_json::to_vec(&answer) {
-            Ok(answer) => Self { answer: answer.into(), problem },
-            Err(error) => {
-                tracing::error!(%error, "an answer has no form in JSON");
-                Self { answer: Bytes::from_static(b"{}"), problem: Some(Code::Internal) }
-            }
-        }
-    }
-
-    fn panicked(panic: &(dyn Any + Send)) -> Self {
-        let said = panic.downcast_ref::<&str>().copied();
-        let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        tracing::error!(panic = said.unwrap_or("not a text"), "a handler panicked");
-        Self::of::<()>(Err(Problem::new(Code::Internal)))
-    }
-}
-
-/// When the caller stops waiting; `None` if it has already done so.
-fn deadline(
-    headers: Option<&HeaderMap>,
-    default: Duration,
-) -> Result<Option<Deadline>, stampede_deadline::Malformed> {
-    let left = get(headers, header::DEADLINE_MS).map(stampede_deadline::parse_ms).transpose()?;
-    let past = get(headers, header::DEADLINE_AT)
-        .map(|text| stampede_deadline::is_past(text, SystemTime::now()))
-        .transpose()?;
-    Ok((past != Some(true)).then(|| Deadline::after(left.unwrap_or(default))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_whose_caller_gave_up_is_not_worth_an_answer() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::DEADLINE_MS, "1000");
-        assert!(matches!(deadline(Some(&headers), Duration::ZERO), Ok(Some(_))));
-
-        headers.insert(header::DEADLINE_AT, "1");
-        assert!(matches!(deadline(Some(&headers), Duration::ZERO), Ok(None)));
-
-        headers.insert(header::DEADLINE_AT, "soon");
-        assert!(deadline(Some(&headers), Duration::ZERO).is_err());
-        assert!(matches!(deadline(None, Duration::from_secs(1)), Ok(Some(_))));
     }
 }
