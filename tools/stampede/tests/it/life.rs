@@ -125,6 +125,33 @@ async fn up_in_the_background_goes_on_and_keeps_its_data() {
 }
 
 #[tokio::test]
+async fn ctrl_c_in_the_middle_of_starting_leaves_nothing_half_done() {
+    let scratch = Scratch::new("early").unwrap();
+    let state = StateDir::create(scratch.path()).unwrap();
+    for _ in 0..2 {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_stampede"));
+        command.args(["up", "--infra", "--state"]).arg(state.root()).kill_on_drop(true);
+        let mut up = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        // The first time NATS is up long before Postgres has made its data.
+        let mut seen = Vec::new();
+        eventually(SOON, async || {
+            seen = RunFile::read(&state).unwrap().map(|run| identities(&run)).unwrap_or_default();
+            !seen.is_empty()
+        })
+        .await;
+        interrupt(&up);
+        assert!(up.wait().await.unwrap().success());
+        assert!(!seen.iter().any(stampede::Identity::is_alive));
+        assert!(RunFile::read(&state).unwrap().is_none());
+    }
+}
+
+fn interrupt(up: &tokio::process::Child) {
+    let pid = up.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+}
+
+#[tokio::test]
 async fn a_folder_nobody_else_may_enter_is_no_obstacle() {
     use std::os::unix::fs::PermissionsExt;
     // As root, Postgres runs as a user that cannot pass here.
