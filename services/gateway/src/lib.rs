@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use stampede_bus::{BoxError, Bus, Members};
-use stampede_service::Node;
+use stampede_service::{Gate, Node};
 
 use crate::app::App;
 use crate::clients::layout::Layout;
@@ -20,7 +20,7 @@ use crate::http::server::{ConnectionLimits, Server};
 
 /// The services whose replicas are found by heartbeats.
 const NEIGHBOURS: [&str; 3] = ["catalog", "lobby", "orders"];
-/// How long starting waits for a heartbeat of each of them. Browsing works without orders, so this is a courtesy.
+/// How long a new gateway is not ready for want of a heartbeat of each of them.
 const NEIGHBOURS_WAIT: Duration = Duration::from_secs(3);
 const NEIGHBOURS_POLL: Duration = Duration::from_millis(50);
 
@@ -36,7 +36,8 @@ pub async fn run(node: Node) -> Result<ExitCode, BoxError> {
     follow(&node, &bus, &members, &layout);
 
     let app = App::try_new(config, bus.clone(), members, layout, node.draining())?;
-    meet_neighbours(&app).await;
+    let gate = node.readiness().gate("neighbours");
+    node.tasks().spawn(meet_neighbours(app.clone(), gate));
     let (listener, address) = node.listen().await?;
     node.say_heartbeats(&bus, Some(address));
     let limits = ConnectionLimits {
@@ -56,8 +57,9 @@ fn follow(node: &Node, bus: &Bus, members: &Members, layout: &Layout) {
     node.supervise("layout", move || layout.clone().follow(bus.clone(), shutdown.clone()));
 }
 
-/// Waits a moment for whoever requests are passed to, so that the first request after the start finds them.
-async fn meet_neighbours(app: &App) {
+/// Opens the gate when all of them have been heard, so that the first request after the start finds them; or after a
+/// moment, because what does not need the missing ones can be served.
+async fn meet_neighbours(app: App, gate: Gate) {
     let everybody = async {
         let mut ticks = tokio::time::interval(NEIGHBOURS_POLL);
         while !NEIGHBOURS.iter().all(|service| app.upstream.has_member(service)) {
@@ -67,4 +69,5 @@ async fn meet_neighbours(app: &App) {
     if tokio::time::timeout(NEIGHBOURS_WAIT, everybody).await.is_err() {
         tracing::warn!("not all of catalog, lobby and orders are there yet; serving what can be served");
     }
+    gate.open();
 }

@@ -73,7 +73,6 @@ async fn bodies_that_are_no_hold() {
         String::new(),
         "{".to_owned(),
         "null".to_owned(),
-        "[]".to_owned(),
         "\"\"".to_owned(),
         "{}{}".to_owned(),
         "\u{feff}{}".to_owned(),
@@ -100,7 +99,7 @@ async fn bodies_that_are_no_hold() {
         assert_eq!(ground.refused(ground.hold().body(body)).await, Code::MalformedRequest, "{shown}");
     }
     assert_eq!(ground.refused(ground.hold().body(vec![0xff, 0xfe, 0x00])).await, Code::MalformedRequest);
-    for body in [json!({}), json!({"section": section, "quantity": 0}), json!({"seats": []})] {
+    for body in [json!({}), json!([]), json!({"section": section, "quantity": 0}), json!({"seats": []})] {
         assert_eq!(ground.refused(ground.hold().json(&body)).await, Code::ValidationFailed, "{body}");
     }
     let spanning = ground.hold().json(&json!({"seats": ["b1-1", "b2-1"]}));
@@ -210,7 +209,7 @@ async fn passes_and_ids_that_are_none() {
         let long = place.replace("{}", &"a".repeat(20_000));
         let request = ground.stage.request(method.clone(), &long).bearer_auth(&ground.token);
         assert_eq!(ground.refused(request).await, Code::InvalidParameter);
-        let longer = place.replace("{}", &"a".repeat(100_000));
+        let longer = place.replace("{}", &"a".repeat(60_000));
         let request = ground.stage.request(method, &longer).bearer_auth(&ground.token);
         assert_eq!(ground.refused(request).await, Code::HeadTooLarge);
     }
