@@ -65,6 +65,7 @@ fn build(node: &Node, config: Config, pool: &PgPool, bus: &Bus, outbox: &Outbox)
     Ok(App::new(Parts {
         store: Store::new(pool.clone()),
         outbox: outbox.clone(),
+        bus: bus.clone(),
         inventory: Inventory::new(bus.clone(), config.call_timeout),
         wakeups: Wakeups::default(),
         metrics: Metrics::default(),

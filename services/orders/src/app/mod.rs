@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stampede_bus::Bus;
 use stampede_contracts::signed::SigningKey;
 use stampede_idempotency::Fingerprinter;
 use stampede_outbox::Outbox;
@@ -58,6 +59,8 @@ pub struct Parts {
     pub store: Store,
     /// What is to be published.
     pub outbox: Outbox,
+    /// The connection that commands and calls go over.
+    pub bus: Bus,
     /// The seats.
     pub inventory: Inventory,
     /// Who waits for an order.

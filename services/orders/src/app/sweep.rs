@@ -60,6 +60,10 @@ impl App {
 
     /// Sends commands again, under another message id, and carries calls out again.
     async fn send_again(&self) -> Result<(), Error> {
+        if !self.0.bus.is_connected() {
+            // What was sent lies in the outbox, and more of it would only pile up there.
+            return Ok(());
+        }
         let timing = &self.0.timing;
         let mut transaction = self.0.store.begin().await?;
         let due =

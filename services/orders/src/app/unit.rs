@@ -119,7 +119,7 @@ impl App {
             }
         }
         for transition in &advance.transitions {
-            tracing::info!(order = %order.id, from = transition.from.as_str(), to = transition.to.as_str(), "order");
+            tracing::info!(order = %order.id, from = transition.from.as_str(), to = transition.to.as_str(), "an order changed its state");
             if transition.to.is_settled() {
                 self.0.metrics.settled(transition.to, tickets);
             }

@@ -172,11 +172,6 @@ impl Plans {
     }
 
     fn undo(&self, order: &Order, end: OrderState) -> Result<Move, Inconsistent<StepKind>> {
-        // `free` does nothing to a hold that is not attached, so an attach that is still on its way could come after
-        // it. Attaching is repeated until it is known, and undone then.
-        if order.step_state(Attach) == Some(StepState::Open) {
-            return Ok(Move::Rest);
-        }
         Ok(match self.purchase.next(&log(order, &PURCHASE), Direction::Backward)? {
             Next::Run(undo) => Move::Begin(undo),
             Next::Wait(_) => Move::Rest,
@@ -258,10 +253,10 @@ impl Order {
         }
     }
 
-    /// Their undos settle them. An open attach is not given up: it is awaited, see [`Plans::undo`].
+    /// Their undos settle them: `void` refuses an authorisation that comes later, `free` an attach.
     fn give_up_open_steps(&mut self, now: Timestamp) {
         let open = self.steps.iter_mut().filter(|step| step.is_open());
-        for step in open.filter(|step| matches!(step.kind, Authorise | Confirm)) {
+        for step in open.filter(|step| matches!(step.kind, Attach | Authorise | Confirm)) {
             step.state = StepState::GivenUp;
             step.done_at = Some(now);
         }

@@ -2,7 +2,9 @@
 
 use axum::Router;
 use axum::extract::State;
+use axum::response::IntoResponse;
 use axum::routing::get;
+use http::header;
 use stampede_contracts::{Problem, TicketId, api};
 use stampede_service::extract::{Json, Path};
 
@@ -21,6 +23,7 @@ async fn read(
     Ok(Json(app.ticket(id, &caller).await?))
 }
 
-async fn keys(State(app): State<App>) -> Json<api::TicketKeys> {
-    Json(app.ticket_keys())
+/// Public, and the same for everybody.
+async fn keys(State(app): State<App>) -> impl IntoResponse {
+    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(app.ticket_keys()))
 }

@@ -1,0 +1,320 @@
+//! The stage: servers, players, nodes of orders that can crash, and a client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use stampede_bus::{Bus, Settings};
+use stampede_contracts::api::{self, OrderState};
+use stampede_contracts::topology::{User, users};
+use stampede_contracts::{HoldId, OrderId, SessionId};
+use stampede_orders::{MIGRATOR, SERVICE};
+use stampede_service::{Command, Env, Node as ServiceNode};
+use stampede_testkit::{Database, Nats, eventually, free_port, fresh_database};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::players::{Inventory, Notify, Payments};
+
+/// Long enough for a busy machine; nothing that succeeds waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Planted where personal data goes, and looked for where it must not be.
+pub const NAME: &str = "Ada Marker-Lovelace";
+pub const EMAIL: &str = "ada.marker@example.org";
+pub const CARD: &str = "tok_marker_4242";
+
+/// Servers and players.
+pub struct Stage {
+    pub nats: Nats,
+    pub database: Database,
+    pub operator: Bus,
+    pub inventory: Arc<Inventory>,
+    pub payments: Arc<Payments>,
+    pub notify: Arc<Notify>,
+    _tasks: JoinSet<()>,
+}
+
+/// The rights of every service, as declared: a test that needs more fails.
+fn server_config() -> String {
+    let quoted = |subjects: &[String]| {
+        subjects.iter().map(|subject| format!("\"{subject}\"")).collect::<Vec<_>>().join(", ")
+    };
+    let user = |user: User| {
+        let (publish, subscribe) = (quoted(&user.publish), quoted(&user.subscribe));
+        let responses = if user.allow_responses { "allow_responses: true" } else { "" };
+        let permissions = format!("publish: [ {publish}], subscribe: [ {subscribe}], {responses}");
+        format!("{{ user: {0}, password: {0}, permissions: {{ {permissions} }} }}\n", user.name)
+    };
+    format!("authorization {{ users: [\n{}] }}\n", users().into_iter().map(user).collect::<String>())
+}
+
+async fn connect(nats: &Nats, user: &str) -> Bus {
+    let settings = Settings {
+        url: nats.url(),
+        user: user.into(),
+        password: user.into(),
+        service: user.into(),
+        instance: format!("{user}-played"),
+    };
+    Bus::connect(settings).await.unwrap()
+}
+
+impl Stage {
+    pub async fn set() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let nats = Nats::start_with_config(&server_config()).await;
+        let database = fresh_database(SERVICE, &MIGRATOR).await;
+        let operator = connect(&nats, "operator").await;
+        stampede_testkit::provision(operator.jetstream()).await;
+
+        let inventory = Arc::new(Inventory::default());
+        let payments = Arc::new(Payments::new(connect(&nats, "payments").await));
+        let notify = Arc::new(Notify::new(connect(&nats, "notify").await));
+        let mut tasks = JoinSet::new();
+        let responder = inventory.responder(connect(&nats, "inventory").await);
+        tasks.spawn(async move { responder.run(CancellationToken::new()).await.unwrap() });
+        tasks.spawn(Arc::clone(&payments).run(CancellationToken::new()));
+        tasks.spawn(Arc::clone(&notify).run(CancellationToken::new()));
+        Self { nats, database, operator, inventory, payments, notify, _tasks: tasks }
+    }
+
+    /// The environment of a node, with some keys of its own.
+    pub fn env(&self, port: u16, more: &[(&str, &str)]) -> Vec<(String, String)> {
+        let key = "07".repeat(32);
+        let listen = format!("127.0.0.1:{port}");
+        let (database, nats) = (self.database.url(), self.nats.url());
+        let pairs = [
+            ("DATABASE_URL", database.as_str()),
+            ("DATABASE_MAX_CONNECTIONS", "6"),
+            ("NATS_URL", nats.as_str()),
+            ("NATS_PASSWORD", SERVICE),
+            ("HTTP_LISTEN", listen.as_str()),
+            ("TICKET_SIGNING_KEY", key.as_str()),
+            ("FINGERPRINT_KEY", key.as_str()),
+            ("CALL_TIMEOUT_MS", "1000"),
+            ("SWEEP_EVERY_MS", "50"),
+            ("RETRY_AFTER_MS", "5000"),
+        ];
+        pairs.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// A node that takes requests.
+    pub async fn node(&self, more: &[(&str, &str)]) -> Node {
+        let port = free_port();
+        let env = Env::from_pairs(self.env(port, more));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(async move {
+            let node = ServiceNode::with_env(SERVICE, "test", env, Command::Serve).unwrap();
+            stampede_orders::run(node).await.unwrap();
+        });
+        let node = Node {
+            base: format!("http://127.0.0.1:{port}"),
+            http: Client::builder().pool_max_idle_per_host(0).build().unwrap(),
+            runtime: Some(runtime),
+        };
+        node.is_up().await;
+        node
+    }
+
+    /// A hold of a new session, and the order for it.
+    pub fn cart(&self) -> Cart {
+        let session = SessionId::new();
+        Cart::of(session, self.inventory.hold(session))
+    }
+
+    /// How many transactions wrote orders, steps, tickets, inbox or outbox since [`count_writes`](Self::count_writes).
+    pub async fn writes(&self) -> i64 {
+        sqlx::query_scalar("SELECT count(DISTINCT xid) FROM written")
+            .fetch_one(self.database.pool())
+            .await
+            .unwrap()
+    }
+
+    /// From now on every transaction that inserts or updates leaves a mark. Deleting from the outbox, which the relay
+    /// does by the batch, is outside of the budget.
+    pub async fn count_writes(&self) {
+        let sql = "
+            CREATE TABLE written (xid text);
+            CREATE FUNCTION mark() RETURNS trigger LANGUAGE plpgsql AS
+                'BEGIN INSERT INTO written VALUES (pg_current_xact_id()::text); RETURN NULL; END';";
+        sqlx::raw_sql(sql).execute(self.database.pool()).await.unwrap();
+        for table in ["orders", "step", "ticket", "inbox", "outbox"] {
+            let sql = format!(
+                "CREATE TRIGGER mark AFTER INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION mark()"
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(self.database.pool()).await.unwrap();
+        }
+    }
+
+    /// Everything that lies in any stream, as text.
+    pub async fn everything_published(&self) -> String {
+        let mut text = String::new();
+        for stream in ["EVT_FACTS", "CMD_PAYMENTS", "CMD_NOTIFY", "DLQ"] {
+            let stream = self.operator.jetstream().get_stream(stream).await.unwrap();
+            let state = &stream.cached_info().state;
+            for sequence in state.first_sequence..=state.last_sequence {
+                // Work queues have gaps.
+                if let Ok(message) = stream.get_raw_message(sequence).await {
+                    text.push_str(&format!("{:?} ", message.headers));
+                    text.push_str(&String::from_utf8_lossy(&message.payload));
+                }
+            }
+        }
+        text
+    }
+
+    pub async fn dead_letters(&self) -> u64 {
+        let stream = self.operator.jetstream().get_stream("DLQ").await.unwrap();
+        stream.cached_info().state.messages
+    }
+}
+
+/// What a buyer sends.
+#[derive(Debug, Clone)]
+pub struct Cart {
+    pub session: SessionId,
+    pub hold: HoldId,
+    pub key: String,
+    pub body: Value,
+}
+
+impl Cart {
+    pub fn of(session: SessionId, hold: HoldId) -> Self {
+        let body = json!({
+            "hold_id": hold,
+            "buyer": {"name": NAME, "email": EMAIL},
+            "payment": {"card_token": CARD},
+        });
+        Self { session, hold, key: format!("\"{}\"", uuid::Uuid::new_v4()), body }
+    }
+}
+
+/// A node of orders, in a runtime of its own.
+pub struct Node {
+    pub base: String,
+    http: Client,
+    runtime: Option<Runtime>,
+}
+
+/// An answer, down to the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub location: Option<String>,
+    pub retry_after: Option<String>,
+    pub media_type: String,
+    pub body: String,
+}
+
+impl Answer {
+    async fn read(response: Response) -> Self {
+        let header =
+            |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        Self {
+            status: response.status(),
+            location: header("location"),
+            retry_after: header("retry-after"),
+            media_type: header("content-type").unwrap_or_default(),
+            body: response.text().await.unwrap(),
+        }
+    }
+
+    pub fn order(&self) -> api::Order {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn code(&self) -> String {
+        let problem: Value = serde_json::from_str(&self.body).unwrap();
+        assert_eq!(self.media_type, "application/problem+json");
+        problem["code"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Node {
+    async fn is_up(&self) {
+        let url = format!("{}/v1/ticket-keys", self.base);
+        eventually(PATIENCE, async || self.http.get(&url).send().await.is_ok()).await;
+    }
+
+    /// Everything stops at its next await, and nobody says goodbye.
+    pub fn crash(mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+
+    pub fn post(&self, path: &str, session: SessionId) -> RequestBuilder {
+        self.http.post(format!("{}{path}", self.base)).header("stampede-session", session.to_string())
+    }
+
+    pub fn get(&self, path: &str, session: SessionId) -> RequestBuilder {
+        self.http.get(format!("{}{path}", self.base)).header("stampede-session", session.to_string())
+    }
+
+    /// Without any session.
+    pub fn anonymous(&self, path: &str) -> RequestBuilder {
+        self.http.get(format!("{}{path}", self.base))
+    }
+
+    /// A request to place the order.
+    pub fn placing(&self, cart: &Cart, deadline_ms: u64) -> RequestBuilder {
+        self.post("/v1/orders", cart.session)
+            .header("idempotency-key", &cart.key)
+            .header("deadline-ms", deadline_ms)
+            .json(&cart.body)
+    }
+
+    /// Places the order and waits for the answer.
+    pub async fn place(&self, cart: &Cart) -> Answer {
+        self.place_within(cart, 10_000).await
+    }
+
+    pub async fn place_within(&self, cart: &Cart, deadline_ms: u64) -> Answer {
+        Answer::read(self.placing(cart, deadline_ms).send().await.unwrap()).await
+    }
+
+    pub async fn cancel(&self, order: OrderId, session: SessionId) -> Answer {
+        let request = self.post(&format!("/v1/orders/{order}/cancel"), session).header("deadline-ms", 10_000);
+        Answer::read(request.send().await.unwrap()).await
+    }
+
+    pub async fn cancel_within(&self, order: OrderId, session: SessionId, deadline_ms: u64) -> Answer {
+        let request =
+            self.post(&format!("/v1/orders/{order}/cancel"), session).header("deadline-ms", deadline_ms);
+        Answer::read(request.send().await.unwrap()).await
+    }
+
+    pub async fn order(&self, order: OrderId, session: SessionId) -> api::Order {
+        fetch(self.get(&format!("/v1/orders/{order}"), session)).await.order()
+    }
+
+    /// Waits until the order is in this state.
+    #[track_caller]
+    pub fn reaches(
+        &self,
+        order: OrderId,
+        session: SessionId,
+        state: OrderState,
+    ) -> impl Future<Output = ()> + '_ {
+        eventually(PATIENCE, async move || self.order(order, session).await.state == state)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Sends a request and reads the answer.
+pub async fn fetch(request: RequestBuilder) -> Answer {
+    Answer::read(request.send().await.unwrap()).await
+}
+
+/// The timeline as words.
+pub fn told(order: &api::Order) -> Vec<String> {
+    order.timeline.iter().map(|entry| format!("{} {}", entry.step, entry.state)).collect()
+}
