@@ -1,0 +1,45 @@
+//! What the lobby can be told.
+
+use std::time::Duration;
+
+use stampede_contracts::signed::{InvalidKey, SigningKey};
+use stampede_service::{Env, env::EnvError};
+
+/// Name of the service: its database, its user, its subjects.
+pub const SERVICE: &str = "lobby";
+
+/// What the lobby can be told.
+#[derive(Debug)]
+pub struct Config {
+    /// `PASS_SIGNING_KEY`: seed of the Ed25519 key that signs passes, 64 hexadecimal digits.
+    pub pass_key: SigningKey,
+    /// `ADMIT_EVERY_MS`: how often people are admitted.
+    pub admit_every: Duration,
+    /// `ABANDONED_AFTER_MS`: who was not heard of for so long is not admitted.
+    pub abandoned_after: Duration,
+}
+
+/// A key of the environment is missing or wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Missing or not of its type.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// Not a signing key.
+    #[error("PASS_SIGNING_KEY: {0}")]
+    Key(#[from] InvalidKey),
+}
+
+impl Config {
+    /// From the environment.
+    ///
+    /// # Errors
+    /// Names the key that is missing or wrong.
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self {
+            pass_key: SigningKey::from_seed_hex(env.secret("PASS_SIGNING_KEY")?.expose())?,
+            admit_every: env.millis_or("ADMIT_EVERY_MS", Duration::from_millis(100))?,
+            abandoned_after: env.millis_or("ABANDONED_AFTER_MS", Duration::from_secs(120))?,
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! What the lobby follows: shows from the catalog, closed passes and stock from inventory.
+
+use std::sync::Arc;
+
+use rand::Rng;
+use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Replay, Verdict};
+use stampede_contracts::{
+    event::{PassClosed, ShowPublished},
+    topology::{EVT_CATALOG, EVT_FACTS, EVT_INVENTORY},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{stock::StockCopy, store::Store};
+
+/// Takes shows until `shutdown`.
+///
+/// # Errors
+/// None while it runs.
+pub async fn shows(bus: Bus, store: Store, shutdown: CancellationToken) -> Result<(), BoxError> {
+    let consumer = Consumer::new(bus, EVT_CATALOG, "lobby-shows", ConsumerSettings::default());
+    let handler = move |deliveries: Vec<Delivery>| {
+        let store = store.clone();
+        async move {
+            let mut verdicts = Vec::with_capacity(deliveries.len());
+            for delivery in &deliveries {
+                verdicts.push(take_show(&store, delivery).await?);
+            }
+            Ok(verdicts)
+        }
+    };
+    consumer.run(shutdown, handler).await
+}
+
+async fn take_show(store: &Store, delivery: &Delivery) -> Result<Verdict, BoxError> {
+    let show: ShowPublished = match delivery.decode() {
+        Ok(show) => show,
+        Err(error) => return Ok(Verdict::Dead(error.to_string())),
+    };
+    let mut seed = [0_u8; 32];
+    rand::rng().fill_bytes(&mut seed);
+    store.take_show(&show, &seed).await?;
+    Ok(Verdict::Done)
+}
+
+/// Frees the slots of passes that inventory closed, until `shutdown`.
+///
+/// # Errors
+/// None while it runs.
+pub async fn passes(bus: Bus, store: Store, shutdown: CancellationToken) -> Result<(), BoxError> {
+    let consumer = Consumer::new(bus, EVT_FACTS, "lobby-passes", ConsumerSettings::default());
+    let handler = move |deliveries: Vec<Delivery>| {
+        let store = store.clone();
+        async move {
+            let mut closed = Vec::with_capacity(deliveries.len());
+            let mut verdicts = Vec::with_capacity(deliveries.len());
+            for delivery in &deliveries {
+                match delivery.decode::<PassClosed>() {
+                    Ok(event) => {
+                        closed.push(event.pass_id);
+                        verdicts.push(Verdict::Done);
+                    }
+                    Err(error) => verdicts.push(Verdict::Dead(error.to_string())),
+                }
+            }
+            store.passes_closed(&closed).await?;
+            Ok(verdicts)
+        }
+    };
+    consumer.run(shutdown, handler).await
+}
+
+/// Keeps the copy of the stock until `shutdown`.
+///
+/// # Errors
+/// None while it runs.
+pub async fn stock(bus: Bus, copy: Arc<StockCopy>, shutdown: CancellationToken) -> Result<(), BoxError> {
+    let handler = move |delivery: Delivery| std::future::ready(copy.apply(&delivery));
+    Replay::new(bus, EVT_INVENTORY, "evt.inventory.>").run(shutdown, handler, || {}).await
+}
