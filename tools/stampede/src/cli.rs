@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{check_layers, down, provision, restart, status, test, up};
+use crate::commands::{buy, check_layers, down, load, provision, restart, status, test, up};
 use crate::control::Keep;
+use crate::run_file::RunFile;
+use crate::secrets::Secrets;
 use crate::services::{Replicas, Setting};
 use crate::state::StateDir;
 
@@ -28,6 +30,20 @@ enum Command {
     Down(Place),
     /// Stop and start one process, or all of a kind, and wait until they are ready.
     Restart(Restart),
+    /// Buy tickets and tell every step.
+    Buy {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        buy: buy::Buy,
+    },
+    /// Send a stampede of buyers: open loop, whole journeys.
+    Load {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        load: load::Load,
+    },
     /// Make or update the streams, buckets and consumers of NATS.
     Provision(Provision),
     /// Run everything that must be green, on its own Postgres and NATS.
@@ -136,6 +152,17 @@ impl Place {
         StateDir::existing(&self.root()?)
     }
 
+    /// The gateway that was named, or else the one that runs here, with the operator's token. A gateway that was
+    /// named may be anybody's, so it is not shown our token.
+    fn gateway(&self, named: Option<&str>) -> anyhow::Result<(String, Option<String>)> {
+        if let Some(url) = named {
+            return Ok((url.to_owned(), None));
+        }
+        let state = self.existing()?;
+        let run = RunFile::running(&state)?;
+        Ok((run.urls.gateway, Some(Secrets::open(&state)?.operator_token()?)))
+    }
+
     fn root(&self) -> anyhow::Result<PathBuf> {
         self.state.clone().map_or_else(StateDir::default_root, Ok)
     }
@@ -153,6 +180,16 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Restart(options) => {
             let keep = if options.lose_store { Keep::Nothing } else { Keep::Everything };
             restart::run(&options.place.existing()?, &options.name, keep).await
+        }
+        Command::Buy { place, buy } => {
+            let (gateway, _) = place.gateway(buy.url.as_deref())?;
+            buy.run(&gateway).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Load { place, load } => {
+            let (gateway, operator) = place.gateway(load.url.as_deref())?;
+            load.run(&gateway, operator, place.create()?.root()).await?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Provision(options) => provision::run(&options).await,
         Command::Test(options) => test::run(&options.filter).await,

@@ -125,7 +125,13 @@ impl Client {
     ///
     /// # Errors
     /// When there was no answer.
-    pub async fn send(&self, method: Method, path: &str, with: With<'_>, body: Option<Vec<u8>>) -> Result<Reply> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        with: With<'_>,
+        body: Option<Vec<u8>>,
+    ) -> Result<Reply> {
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.base) };
         let mut request = self.http.request(method, &url);
         if let Some(token) = with.token {

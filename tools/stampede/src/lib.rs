@@ -2,6 +2,7 @@
 
 mod cargo;
 pub mod cli;
+pub mod client;
 mod commands;
 pub mod control;
 mod env;
@@ -10,6 +11,7 @@ mod infra;
 mod layers;
 mod layout;
 mod leftovers;
+pub mod load;
 pub mod platform;
 mod ports;
 mod process;

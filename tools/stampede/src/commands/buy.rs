@@ -73,16 +73,27 @@ impl Buy {
 
         let session: api::Session = client.session(None).await?.json()?;
         teller.tell("session", format!("until {}", session.expires_at));
-        let pass = if summary.lobby { Some(wait_in_lobby(&client, &summary, &session.token, &teller).await?) } else { None };
+        let pass = if summary.lobby {
+            Some(wait_in_lobby(&client, &summary, &session.token, &teller).await?)
+        } else {
+            None
+        };
 
-        let (key, wish) = (new_key(), NewHold { section: Some(section), quantity: Some(self.quantity), seats: None });
+        let (key, wish) =
+            (new_key(), NewHold { section: Some(section), quantity: Some(self.quantity), seats: None });
         let with = With::token(&session.token).key(&key).pass(pass.as_deref());
         let hold: api::Hold = client.hold(summary.show_id, &wish, with).await?.json().context("no seats")?;
         teller.tell("hold", format!("{} for {}, until {}", seats(&hold.seats), hold.total, hold.expires_at));
 
         let cards = client.test_cards().await?;
         let card_token = client.card_token(&cards.tokens_url, &self.card).await?;
-        teller.tell("card", format!("the provider gave a token for •••• {}", self.card.chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect::<String>()));
+        teller.tell(
+            "card",
+            format!(
+                "the provider gave a token for •••• {}",
+                self.card.chars().rev().take(4).collect::<Vec<_>>().into_iter().rev().collect::<String>()
+            ),
+        );
 
         let key = new_key();
         let order = new_order(hold.hold_id, &self.name, &self.email, &card_token);
@@ -99,7 +110,14 @@ impl Buy {
         let keys = client.ticket_keys().await?;
         for ticket in &order.tickets {
             check_ticket(ticket, &keys)?;
-            teller.tell("ticket", format!("{} {} — its signature is valid", ticket.ticket_id, seats(std::slice::from_ref(&ticket.seat))));
+            teller.tell(
+                "ticket",
+                format!(
+                    "{} {} — its signature is valid",
+                    ticket.ticket_id,
+                    seats(std::slice::from_ref(&ticket.seat))
+                ),
+            );
         }
         if self.cancel {
             let with = With { token: Some(&session.token), secret: secret.as_deref(), ..With::default() };
@@ -109,11 +127,18 @@ impl Buy {
         }
 
         // Read once more: the mail may have gone out since.
-        let order: api::Order = client.read_order(order.order_id, With::token(&session.token)).await?.json()?;
+        let order: api::Order =
+            client.read_order(order.order_id, With::token(&session.token)).await?.json()?;
         println!("\ntrace     {}", trace.or(order.trace_id).unwrap_or_default());
         println!("timeline");
         for entry in &order.timeline {
-            println!("  {}  {:<10} {:<9} {}", entry.at, entry.step, entry.state, entry.detail.as_deref().unwrap_or_default());
+            println!(
+                "  {}  {:<10} {:<9} {}",
+                entry.at,
+                entry.step,
+                entry.state,
+                entry.detail.as_deref().unwrap_or_default()
+            );
         }
         Ok(())
     }
@@ -122,7 +147,9 @@ impl Buy {
         let shows = client.shows().await?;
         let known = shows.iter().map(|show| show.slug.clone()).collect::<Vec<_>>().join(", ");
         let found = match &self.show {
-            Some(name) => shows.into_iter().find(|show| show.slug == *name || show.show_id.to_string() == *name),
+            Some(name) => {
+                shows.into_iter().find(|show| show.slug == *name || show.show_id.to_string() == *name)
+            }
             None => shows.into_iter().min_by_key(|show| show.lobby),
         };
         found.with_context(|| format!("no such show; there are: {known}"))
@@ -133,7 +160,11 @@ impl Buy {
             Some(name) => section.name == *name,
             None => section.availability.is_none_or(|now| now.free >= u64::from(self.quantity)),
         };
-        show.sections.iter().find(fits).map(|section| section.section_id).context("no such section, or all are full")
+        show.sections
+            .iter()
+            .find(fits)
+            .map(|section| section.section_id)
+            .context("no such section, or all are full")
     }
 }
 
@@ -146,7 +177,8 @@ fn seats(labels: &[stampede_contracts::inventory::SeatLabel]) -> String {
 }
 
 async fn wait_in_lobby(client: &Client, show: &ShowSummary, token: &str, teller: &Teller) -> Result<String> {
-    let mut place: api::Place = client.join(show.show_id, token).await?.json().context("no place in the lobby")?;
+    let mut place: api::Place =
+        client.join(show.show_id, token).await?.json().context("no place in the lobby")?;
     let mut told = None;
     let until = Instant::now() + WAIT_MAX;
     loop {
@@ -166,7 +198,12 @@ async fn wait_in_lobby(client: &Client, show: &ShowSummary, token: &str, teller:
     }
 }
 
-async fn wait_for_order(client: &Client, order: &api::Order, token: &str, teller: &Teller) -> Result<api::Order> {
+async fn wait_for_order(
+    client: &Client,
+    order: &api::Order,
+    token: &str,
+    teller: &Teller,
+) -> Result<api::Order> {
     let until = Instant::now() + WAIT_MAX;
     loop {
         let now: api::Order = client.read_order(order.order_id, With::token(token)).await?.json()?;
@@ -181,7 +218,11 @@ async fn wait_for_order(client: &Client, order: &api::Order, token: &str, teller
 
 // As a scanner does at the door: with the public keys alone.
 fn check_ticket(ticket: &api::Ticket, keys: &api::TicketKeys) -> Result<()> {
-    let key = keys.keys.iter().find(|key| ticket.code.contains(&key.kid)).context("the ticket names an unknown key")?;
+    let key = keys
+        .keys
+        .iter()
+        .find(|key| ticket.code.contains(&key.kid))
+        .context("the ticket names an unknown key")?;
     let public = BASE64_URL_SAFE_NO_PAD.decode(&key.x).context("a public key that is none")?;
     let hex: String = public.iter().map(|byte| format!("{byte:02x}")).collect();
     let code: TicketCode = VerifyingKey::from_hex(&hex)?.verify(&ticket.code)?;

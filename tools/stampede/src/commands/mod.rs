@@ -1,7 +1,9 @@
 //! One module a command.
 
+pub(crate) mod buy;
 pub(crate) mod check_layers;
 pub(crate) mod down;
+pub(crate) mod load;
 pub(crate) mod provision;
 pub(crate) mod restart;
 pub(crate) mod status;

@@ -57,7 +57,9 @@ impl History {
     /// When the file cannot be made.
     pub async fn create(path: &Path) -> Result<(Self, JoinHandle<Result<()>>)> {
         if let Some(folder) = path.parent() {
-            tokio::fs::create_dir_all(folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
+            tokio::fs::create_dir_all(folder)
+                .await
+                .with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let file = File::create(path).await.with_context(|| format!("cannot write {}", path.display()))?;
         let (lines, mut queue) = mpsc::channel::<String>(LINES_QUEUED_MAX);
@@ -76,7 +78,10 @@ impl History {
     /// Writes down what came back for a step.
     pub async fn told(&self, buyer: u64, step: &str, key: Option<&str>, reply: Result<&Reply, f64>) {
         // A seat map or a show is no promise, and large; a session's token is nobody's business.
-        let promise = matches!(step, "hold" | "release" | "order" | "order again" | "cancel" | "settle" | "lobby" | "leave");
+        let promise = matches!(
+            step,
+            "hold" | "release" | "order" | "order again" | "cancel" | "settle" | "lobby" | "leave"
+        );
         let entry = match reply {
             Ok(reply) => Entry {
                 at: Timestamp::now(),
@@ -107,7 +112,11 @@ impl History {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    ring::digest::digest(&ring::digest::SHA256, bytes)
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Reads a history.
@@ -119,7 +128,8 @@ pub async fn read(path: &Path) -> Result<Vec<Entry>> {
     let mut lines = BufReader::new(file).lines();
     let mut entries = Vec::new();
     while let Some(line) = lines.next_line().await? {
-        let entry = serde_json::from_str(&line).with_context(|| format!("{}:{}", path.display(), entries.len() + 1))?;
+        let entry = serde_json::from_str(&line)
+            .with_context(|| format!("{}:{}", path.display(), entries.len() + 1))?;
         entries.push(entry);
     }
     Ok(entries)

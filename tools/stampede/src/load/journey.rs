@@ -45,13 +45,26 @@ pub struct Habits {
 
 impl Habits {
     /// Everybody buys at once and keeps it: for measuring how many purchases there can be.
-    pub const ONLY_BUY: Self =
-        Self { give_up: 0.0, change_mind: 0.0, send_twice: 0.0, declined: 0.0, cancel: 0.0, look_at_map: 0.0 };
+    pub const ONLY_BUY: Self = Self {
+        give_up: 0.0,
+        change_mind: 0.0,
+        send_twice: 0.0,
+        declined: 0.0,
+        cancel: 0.0,
+        look_at_map: 0.0,
+    };
 }
 
 impl Default for Habits {
     fn default() -> Self {
-        Self { give_up: 0.03, change_mind: 0.05, send_twice: 0.1, declined: 0.03, cancel: 0.02, look_at_map: 0.2 }
+        Self {
+            give_up: 0.03,
+            change_mind: 0.05,
+            send_twice: 0.1,
+            declined: 0.03,
+            cancel: 0.02,
+            look_at_map: 0.2,
+        }
     }
 }
 
@@ -121,7 +134,9 @@ impl Journey {
     /// Looks at the show; says which sections to try, in order.
     async fn browse(&mut self, show: &ShowSummary) -> Step<Vec<SectionId>> {
         let sent = Instant::now();
-        let Ok(now) = show_now(&self.stage.client, show.show_id).await else { return Err(Ended(Outcome::Silence)) };
+        let Ok(now) = show_now(&self.stage.client, show.show_id).await else {
+            return Err(Ended(Outcome::Silence));
+        };
         self.stage.report.took("show", sent.elapsed());
         let free = |section: &api::Section| section.availability.map_or(1, |now| now.free);
         let mut open: Vec<_> = now.sections.iter().filter(|section| free(section) > 0).collect();
@@ -129,8 +144,8 @@ impl Journey {
         if open.is_empty() {
             open = now.sections.iter().collect();
         }
-        let first = self.rng.random_range(0..open.len().max(1));
-        open.rotate_left(first.min(open.len()));
+        let first = self.rng.random_range(0..open.len().max(1)).min(open.len());
+        open.rotate_left(first);
         let wish: Vec<_> = open.iter().take(SECTIONS_TRIED_MAX).map(|section| section.section_id).collect();
         if let Some(section) = wish.first()
             && self.chance(self.stage.habits.look_at_map)
@@ -164,14 +179,21 @@ impl Journey {
         }
     }
 
-    async fn hold(&mut self, show: &ShowSummary, token: &str, pass: Option<&str>, sections: Vec<SectionId>) -> Step<api::Hold> {
+    async fn hold(
+        &mut self,
+        show: &ShowSummary,
+        token: &str,
+        pass: Option<&str>,
+        sections: Vec<SectionId>,
+    ) -> Step<api::Hold> {
         let mut quantity = self.rng.random_range(1..=SEATS_MAX);
         for (attempt, section) in sections.iter().cycle().take(SECTIONS_TRIED_MAX * 2).enumerate() {
             if attempt == SECTIONS_TRIED_MAX {
                 // Perhaps there is a single seat somewhere.
                 quantity = 1;
             }
-            let (key, wish) = (new_key(), NewHold { section: Some(*section), quantity: Some(quantity), seats: None });
+            let (key, wish) =
+                (new_key(), NewHold { section: Some(*section), quantity: Some(quantity), seats: None });
             let with = With::token(token).key(&key).pass(pass);
             let mut refusals = 0;
             loop {
@@ -180,9 +202,13 @@ impl Journey {
                 match reply.status {
                     StatusCode::CREATED => return reply.json().map_err(|_| Ended(Outcome::Wrong)),
                     StatusCode::CONFLICT if reply.code() == Some(Code::SeatsTaken) => break,
-                    StatusCode::CONFLICT if reply.code() == Some(Code::PassClosed) => return Err(Ended(Outcome::GaveUp)),
+                    StatusCode::CONFLICT if reply.code() == Some(Code::PassClosed) => {
+                        return Err(Ended(Outcome::GaveUp));
+                    }
                     // The same key again: whatever became of the first, this finds out.
-                    StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+                    StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
                         if refusals < REFUSALS_MAX =>
                     {
                         refusals += 1;
@@ -210,7 +236,10 @@ impl Journey {
         let mut refusals = 0;
         let reply = loop {
             let reply = if self.chance(self.stage.habits.send_twice) {
-                let (first, second) = tokio::join!(self.stage.client.order(&order, with), self.stage.client.order(&order, with));
+                let (first, second) = tokio::join!(
+                    self.stage.client.order(&order, with),
+                    self.stage.client.order(&order, with)
+                );
                 // What the second was told is written down as well: the verifier compares the two.
                 self.heard("order again", Some(&key), second).await?;
                 first
@@ -218,7 +247,8 @@ impl Journey {
                 self.stage.client.order(&order, with).await
             };
             let reply = self.heard("order", Some(&key), reply).await?;
-            let again = matches!(reply.status.as_u16(), 429 | 503 | 504) || reply.code() == Some(Code::KeyInProgress);
+            let again =
+                matches!(reply.status.as_u16(), 429 | 503 | 504) || reply.code() == Some(Code::KeyInProgress);
             if !again || refusals == REFUSALS_MAX {
                 break reply;
             }
@@ -234,7 +264,9 @@ impl Journey {
                 let pending = reply.json().map_err(|_| Ended(Outcome::Wrong))?;
                 self.settle(pending, token).await
             }
-            StatusCode::PAYMENT_REQUIRED => Err(Ended(if declined { Outcome::Declined } else { Outcome::Wrong })),
+            StatusCode::PAYMENT_REQUIRED => {
+                Err(Ended(if declined { Outcome::Declined } else { Outcome::Wrong }))
+            }
             StatusCode::CONFLICT => Err(Ended(Outcome::OrderFailed)),
             _ => Err(Self::unexpected(&reply)),
         }
@@ -264,7 +296,12 @@ impl Journey {
     }
 
     /// Writes down and times what came back; no answer ends the journey.
-    async fn heard(&self, step: &'static str, key: Option<&str>, reply: anyhow::Result<Reply>) -> Step<Reply> {
+    async fn heard(
+        &self,
+        step: &'static str,
+        key: Option<&str>,
+        reply: anyhow::Result<Reply>,
+    ) -> Step<Reply> {
         match reply {
             Ok(reply) => {
                 self.stage.report.took(step, reply.took);

@@ -114,10 +114,12 @@ impl Report {
         let mut details = self.details();
         let histogram = match details.steps.entry(step) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => match Histogram::new_with_bounds(1, 600_000_000, 3) {
-                Ok(histogram) => entry.insert(histogram),
-                Err(_) => return,
-            },
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                match Histogram::new_with_bounds(1, 600_000_000, 3) {
+                    Ok(histogram) => entry.insert(histogram),
+                    Err(_) => return,
+                }
+            }
         };
         histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
@@ -141,7 +143,10 @@ impl Report {
         let confirmed = self.confirmed.load(Ordering::Relaxed);
         let details = self.details();
         let ended: u64 = details.outcomes.values().sum();
-        let bad: u64 = [Outcome::Wrong, Outcome::Silence].iter().filter_map(|outcome| details.outcomes.get(outcome)).sum();
+        let bad: u64 = [Outcome::Wrong, Outcome::Silence]
+            .iter()
+            .filter_map(|outcome| details.outcomes.get(outcome))
+            .sum();
         let seconds = elapsed.as_secs_f64().max(0.001);
         format!(
             "{seconds:>5.0} s  arrived {arrived:>7}  on their way {:>6}  bought {confirmed:>7} ({:>6.1}/s)  wrong or silent {bad}",
@@ -230,9 +235,20 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} buyers in {:.1} s, {} orders confirmed: {:.1} a second", self.arrived, self.seconds, self.confirmed, self.confirmed as f64 / self.seconds.max(0.001))?;
+        writeln!(
+            f,
+            "{} buyers in {:.1} s, {} orders confirmed: {:.1} a second",
+            self.arrived,
+            self.seconds,
+            self.confirmed,
+            self.confirmed as f64 / self.seconds.max(0.001)
+        )?;
         if self.turned_away > 0 {
-            writeln!(f, "{} more found no place on this side (--in-flight-max): the load was lower than asked for", self.turned_away)?;
+            writeln!(
+                f,
+                "{} more found no place on this side (--in-flight-max): the load was lower than asked for",
+                self.turned_away
+            )?;
         }
         writeln!(f)?;
         for outcome in Outcome::ALL {
@@ -248,7 +264,11 @@ impl fmt::Display for Summary {
                 writeln!(f, "  {note:<48}{count:>9}")?;
             }
         }
-        writeln!(f, "\n  {:<12}{:>9}{:>10}{:>10}{:>10}{:>10}{:>10}   ms", "step", "count", "p50", "p90", "p99", "p99.9", "max")?;
+        writeln!(
+            f,
+            "\n  {:<12}{:>9}{:>10}{:>10}{:>10}{:>10}{:>10}   ms",
+            "step", "count", "p50", "p90", "p99", "p99.9", "max"
+        )?;
         for step in &self.steps {
             writeln!(
                 f,
