@@ -226,6 +226,7 @@ pub struct Payments {
     /// Authorisations that are refused when they come.
     tombstones: Mutex<HashSet<StepId>>,
     cards: Mutex<Vec<Option<String>>>,
+    traceparents: Mutex<Vec<Option<String>>>,
     /// Makes every sending a new one for JetStream.
     sent: AtomicU32,
 }
@@ -239,6 +240,7 @@ impl Payments {
             outcomes: Mutex::default(),
             tombstones: Mutex::default(),
             cards: Mutex::default(),
+            traceparents: Mutex::default(),
             sent: AtomicU32::new(0),
         }
     }
@@ -297,6 +299,7 @@ impl Payments {
             let this = Arc::clone(&self);
             async move {
                 for delivery in &batch {
+                    lock(&this.traceparents).push(delivery.traceparent.clone());
                     this.take(delivery.decode()?, delivery.msg_id.clone()).await;
                 }
                 Ok(vec![Verdict::Done; batch.len()])
@@ -369,6 +372,18 @@ impl Payments {
             outcome: PaymentOutcome::Succeeded { reference: "x".into() },
         };
         Message::new(&result, uuid::Uuid::new_v4().to_string()).unwrap()
+    }
+
+    /// The command of this kind for an order.
+    pub fn command_of(&self, order: OrderId, action: PaymentAction) -> PaymentCommand {
+        let received = lock(&self.received);
+        let wanted = |command: &&PaymentCommand| command.order_id == order && command.action == action;
+        received.iter().map(|(command, _)| command).find(wanted).unwrap().clone()
+    }
+
+    /// The trace contexts of all commands.
+    pub fn traceparents(&self) -> Vec<Option<String>> {
+        lock(&self.traceparents).clone()
     }
 
     /// The command of a step of this kind, as it came.

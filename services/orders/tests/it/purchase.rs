@@ -33,6 +33,10 @@ async fn a_purchase_is_confirmed_with_tickets_and_repeated_byte_for_byte() {
     assert_eq!(stage.inventory.state(cart.hold), HoldState::Sold);
     assert_eq!(stage.payments.balance(order.order_id), SOLD);
     assert_eq!(stage.payments.cards(), [Some(CARD.to_owned())]);
+    for traceparent in stage.payments.traceparents() {
+        // The whole saga is one trace: that of the request which placed the order.
+        assert!(traceparent.unwrap().contains(order.trace_id.as_ref().unwrap()));
+    }
 
     assert_eq!(node.place(&cart).await, answer);
     assert_eq!(stage.inventory.asked("attach"), 1);

@@ -9,12 +9,22 @@ use stampede_bus::{Bus, Settings};
 use stampede_contracts::api::{self, OrderState};
 use stampede_contracts::topology::{User, users};
 use stampede_contracts::{HoldId, OrderId, SessionId};
+use stampede_idempotency::Fingerprinter;
+use stampede_orders::app::{App, Parts};
+use stampede_orders::clients::Inventory as InventoryClient;
+use stampede_orders::config::Config;
+use stampede_orders::domain::Plans;
+use stampede_orders::metrics::Metrics;
+use stampede_orders::store::Store;
+use stampede_orders::wakeups::Wakeups;
 use stampede_orders::{MIGRATOR, SERVICE};
+use stampede_outbox::Outbox;
 use stampede_service::{Command, Env, Node as ServiceNode};
 use stampede_testkit::{Database, Nats, eventually, free_port, fresh_database};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::players::{Inventory, Notify, Payments};
 
@@ -117,6 +127,27 @@ impl Stage {
         };
         node.is_up().await;
         node
+    }
+
+    /// The application alone, without anything that goes on by itself.
+    pub async fn app(&self) -> App {
+        let config = Config::from_env(&Env::from_pairs(self.env(0, &[]))).unwrap();
+        let (pool, bus) = (self.database.pool().clone(), connect(&self.nats, SERVICE).await);
+        App::new(Parts {
+            store: Store::new(pool.clone()),
+            outbox: Outbox::new(pool, config.outbox_partitions),
+            bus: bus.clone(),
+            inventory: InventoryClient::new(bus, config.call_timeout),
+            wakeups: Wakeups::default(),
+            metrics: Metrics::default(),
+            plans: Plans::try_new().unwrap(),
+            ticket_key: config.ticket_key,
+            fingerprinter: Fingerprinter::new(config.fingerprint_key.expose().as_bytes()),
+            timing: config.timing,
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            draining: CancellationToken::new(),
+        })
     }
 
     /// A hold of a new session, and the order for it.
