@@ -39,6 +39,7 @@ impl App {
     /// # Errors
     /// When the configuration contradicts itself.
     pub fn build(config: &Config, instance: &str, pool: PgPool, bus: Bus) -> Result<Self, BoxError> {
+        config.check()?;
         let settings = config.work;
         let metrics = Metrics::new();
         let outbox = Outbox::new(pool.clone(), OUTBOX_PARTITIONS);

@@ -51,7 +51,20 @@ pub struct WebhookSettings {
     pub tolerance: Duration,
 }
 
+/// A lease during which no call of the provider could end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("LEASE_MS must be at least twice PSP_TIMEOUT_MS")]
+pub struct LeaseTooShort;
+
 impl Config {
+    /// Whether the parts fit together.
+    ///
+    /// # Errors
+    /// [`LeaseTooShort`]: an attempt may take half of a lease, and one call has to fit into it.
+    pub fn check(&self) -> Result<(), LeaseTooShort> {
+        if self.work.lease >= self.provider.timeout * 2 { Ok(()) } else { Err(LeaseTooShort) }
+    }
+
     /// Reads the keys in the table of the README.
     ///
     /// # Errors
@@ -112,10 +125,13 @@ mod tests {
         let needed = [("PSP_URL", "http://127.0.0.1:4300"), ("PSP_API_KEY", "k"), ("WEBHOOK_SECRET", "s")];
         let config = Config::from_env(&Env::from_pairs(needed)).unwrap();
         assert_eq!(config.work.workers, 64);
+        assert_eq!(config.check(), Ok(()));
         for missing in 0..needed.len() {
             let rest = needed.into_iter().enumerate().filter(|(index, _)| *index != missing);
             let error = Config::from_env(&Env::from_pairs(rest.map(|(_, pair)| pair))).unwrap_err();
             assert!(error.to_string().contains(needed[missing].0), "{error}");
         }
+        let hasty = needed.into_iter().chain([("LEASE_MS", "7999")]);
+        assert_eq!(Config::from_env(&Env::from_pairs(hasty)).unwrap().check(), Err(LeaseTooShort));
     }
 }

@@ -44,10 +44,10 @@ impl Taker {
     async fn take(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, BoxError> {
         let read: Vec<_> = batch.iter().map(read).collect();
         let wanted: Vec<Wanted> = read.iter().filter_map(|read| read.as_ref().ok().cloned()).collect();
-        let room = self.queue.room().min(wanted.len());
-        let taken = self.store.take(wanted, room).await?;
-        self.metrics.taken(taken.leased.len(), taken.republished);
-        self.queue.offer(taken.leased);
+        let places = self.queue.places(wanted.len());
+        let taken = self.store.take(wanted, places.count()).await?;
+        self.metrics.taken(taken.new, taken.republished);
+        places.fill(taken.leased);
         let verdict = |read| match read {
             Ok(Wanted { command, .. }) if taken.contradictions.contains(&command.step_id) => {
                 Verdict::Dead(format!("{} came before with another content", command.step_id))

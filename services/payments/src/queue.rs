@@ -36,6 +36,12 @@ pub struct Queue {
     lease: Duration,
 }
 
+/// Places in the queue, kept for operations that are about to be leased.
+pub struct Places<'a> {
+    permits: Option<mpsc::PermitIterator<'a, Job>>,
+    lease: Duration,
+}
+
 impl Queue {
     /// A queue for at most `capacity` operations that are leased for `lease`.
     pub fn new(capacity: usize, lease: Duration) -> Self {
@@ -43,21 +49,11 @@ impl Queue {
         Self { sender, receiver: Arc::new(Mutex::new(receiver)), wake: Arc::default(), lease }
     }
 
-    /// How many operations it would take now.
-    pub fn room(&self) -> usize {
-        self.sender.capacity()
-    }
-
-    /// Puts in what was leased just now. What does not fit, because somebody else was faster, is taken up when its
-    /// lease ends.
-    pub fn offer(&self, leased: Vec<Operation>) {
-        let leased_until = Instant::now() + self.lease;
-        for operation in leased {
-            if let Err(error) = self.sender.try_send(Job { operation, leased_until }) {
-                tracing::debug!(%error, "leased more than there is room for");
-                break;
-            }
-        }
+    /// As many places as there are free now, at most `wanted`.
+    pub fn places(&self, wanted: usize) -> Places<'_> {
+        let free = self.sender.capacity().min(wanted);
+        // Somebody may have been faster; then the operations wait in the table.
+        Places { permits: self.sender.try_reserve_many(free).ok(), lease: self.lease }
     }
 
     /// Looks for rows that are due at once, because somebody knows of one.
@@ -70,24 +66,21 @@ impl Queue {
     /// # Errors
     /// None: while the database is away it waits.
     pub async fn fill(self, store: Store, shutdown: CancellationToken) -> Result<(), BoxError> {
-        while !shutdown.is_cancelled() {
-            let room = self.room().min(LEASED_MAX);
-            let leased = if room == 0 { Ok(Vec::new()) } else { store.lease_due(room).await };
-            let count = match leased {
-                Ok(leased) => {
-                    let count = leased.len();
-                    self.offer(leased);
-                    count
-                }
+        let batch = LEASED_MAX.min(self.sender.max_capacity().div_ceil(2));
+        // Waiting for places in line with those who take commands: neither starves the other.
+        while let Some(Ok(permits)) = shutdown.run_until_cancelled(self.sender.reserve_many(batch)).await {
+            let places = Places { permits: Some(permits), lease: self.lease };
+            let is_full = match store.lease_due(batch).await {
+                Ok(leased) => places.fill(leased) == batch,
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "due rows cannot be read");
-                    0
+                    drop(places);
+                    false
                 }
             };
             // A full load means that there may be more.
-            if room == 0 || count < room {
-                let wait = timeout(POLL, self.wake.notified());
-                let _woken = shutdown.run_until_cancelled(wait).await;
+            if !is_full {
+                let _woken = shutdown.run_until_cancelled(timeout(POLL, self.wake.notified())).await;
             }
         }
         Ok(())
@@ -140,6 +133,20 @@ impl Queue {
         worker.give_back(&unbegun).await;
         while begun.join_next().await.is_some() {}
         Ok(())
+    }
+}
+
+impl Places<'_> {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.permits.as_ref().map_or(0, ExactSizeIterator::len)
+    }
+
+    /// Puts operations that were leased just now into their places; the others are free again.
+    pub fn fill(self, leased: Vec<Operation>) -> usize {
+        let leased_until = Instant::now() + self.lease;
+        let filled = self.permits.into_iter().flatten().zip(leased);
+        filled.map(|(place, operation)| place.send(Job { operation, leased_until })).count()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use stampede_bus::{Bus, CallError};
 use stampede_contracts::orders::{Card, CardOf, OfOrder};
-use stampede_contracts::{Code, OrderId};
+use stampede_contracts::{Code, Function, OrderId};
+use stampede_deadline::Deadline;
 
 use super::Unclear;
 
@@ -36,7 +37,9 @@ impl Cards {
     /// # Errors
     /// [`Unclear`] when `orders` cannot say now.
     pub async fn token(&self, order: OrderId) -> Result<Option<CardToken>, Unclear> {
-        match self.bus.call::<Card>(SUBJECT.to_owned(), &OfOrder { order_id: order }).await {
+        let request = OfOrder { order_id: order };
+        let asking = self.bus.call::<Card>(SUBJECT.to_owned(), &request);
+        match stampede_deadline::scope(Deadline::after(Card::DEADLINE), asking).await {
             Ok(CardOf { card_token }) => Ok(card_token.map(CardToken)),
             Err(CallError::Refused(problem)) if problem.code == Code::OrderNotFound => Ok(None),
             Err(error) => Err(Unclear::NoCard(error)),

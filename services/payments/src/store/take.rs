@@ -25,7 +25,9 @@ pub struct Wanted {
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// New, and leased to this process: its workers begin at once.
+    /// Came for the first time.
+    pub new: usize,
+    /// Those of them that are leased to this process: its workers begin at once.
     pub leased: Vec<Operation>,
     /// Came before with another content. The first one counts.
     pub contradictions: HashSet<StepId>,
@@ -45,7 +47,7 @@ impl Store {
         wanted.dedup_by_key(|wanted| wanted.command.step_id);
         let mut tx = self.pool.begin().await?;
         let new = self.insert(&mut tx, &wanted, room).await?;
-        let mut taken = Taken::default();
+        let mut taken = Taken { new: new.len(), ..Taken::default() };
         let mut again = HashMap::new();
         for Wanted { command, traceparent } in wanted {
             match new.get(&command.step_id.uuid()) {

@@ -61,8 +61,7 @@ impl Replica {
     pub async fn stop(self) {
         self.shutdown.cancel();
         for part in self.parts {
-            // What never ends by itself is the listener.
-            let _ended_or_late = tokio::time::timeout(Duration::from_secs(10), part).await;
+            tokio::time::timeout(PATIENCE, part).await.unwrap().unwrap();
         }
     }
 
@@ -131,7 +130,9 @@ impl World {
         ];
         if let Some(listener) = self.webhook_listener.take() {
             let (listener, router) = (TcpListener::from_std(listener).unwrap(), app.router().unwrap());
-            parts.push(part(Box::pin(async move { Ok(axum::serve(listener, router).await?) })));
+            let stop = shutdown.clone().cancelled_owned();
+            let serving = async { Ok(axum::serve(listener, router).with_graceful_shutdown(stop).await?) };
+            parts.push(part(Box::pin(serving)));
         }
         Replica { shutdown, parts }
     }
@@ -237,7 +238,7 @@ async fn start_psp(database: &Database, webhook_url: &str) -> (Sim, String, Vec<
         tokens_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         tokens_url: None,
         webhooks: Some(webhooks),
-        max_in_flight: Duration::from_secs(10),
+        max_in_flight: Duration::from_secs(4),
     };
     let app = psp::build(database.pool().clone(), &config, TaskTracker::new()).unwrap();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
