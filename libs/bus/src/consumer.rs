@@ -32,7 +32,8 @@ pub enum Verdict {
 pub struct ConsumerSettings {
     /// Messages in one batch, at most.
     pub batch: usize,
-    /// How long the server holds an empty pull open. Also bounds how long a lost pull goes unnoticed.
+    /// How long the server holds an empty pull open. So long may a stop take, and a second more until a lost pull is
+    /// noticed.
     pub wait: Duration,
     /// Pause before a message that could not be handled comes again; doubled with every delivery.
     pub retry_min: Duration,
@@ -41,11 +42,11 @@ pub struct ConsumerSettings {
 }
 
 impl Default for ConsumerSettings {
-    /// 64 messages, 2 s, pauses from 200 ms to 30 s.
+    /// 64 messages, 1 s, pauses from 200 ms to 30 s.
     fn default() -> Self {
         Self {
             batch: 64,
-            wait: Duration::from_secs(2),
+            wait: Duration::from_secs(1),
             retry_min: Duration::from_millis(200),
             retry_max: Duration::from_secs(30),
         }

@@ -58,7 +58,7 @@ pub(crate) trait Work: Send {
 }
 
 impl Durable {
-    /// Works until `shutdown`, and finishes the batch in hand.
+    /// Works until `shutdown`, and finishes the pull and the batch in hand.
     pub(crate) async fn run(self, shutdown: &CancellationToken, mut work: impl Work) -> Result<(), BoxError> {
         let find_again = Backoff::try_new(BIND_BASE, BIND_MAX)?;
         let mut attempt = 0;
@@ -109,7 +109,7 @@ impl Durable {
             // While nothing can be handled, one message is enough to find out when that is over: every message that is
             // taken uses up one of its deliveries.
             let max = if failures == 0 { self.settings.batch } else { 1 };
-            let batch = pull.fetch(max, self.settings.wait, shutdown).await?;
+            let batch = pull.fetch(max, self.settings.wait).await?;
             if batch.messages.is_empty() {
                 continue;
             }

@@ -130,10 +130,11 @@ async fn follow(
             position.caught_up = true;
             follower.caught_up();
         }
-        if shutdown.is_cancelled() {
+        // Nothing is acknowledged, so nothing is lost by leaving in the middle.
+        let Some(batch) = shutdown.run_until_cancelled(reader.pull.fetch(BATCH, WAIT)).await else {
             return Ok(());
-        }
-        let batch = reader.pull.fetch(BATCH, WAIT, shutdown).await?;
+        };
+        let batch = batch?;
         for message in &batch.messages {
             let sequence = reader.next(message)?;
             if !hand_over(message, retry, shutdown, follower).await {

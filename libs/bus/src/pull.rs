@@ -1,7 +1,8 @@
 //! Pulling batches from a consumer.
 //!
-//! The client library's own batches cannot be ended early without losing what is on its way, which would then come
-//! again only after the acknowledgement time-out. Here the end of the subscription is awaited.
+//! Every pull is ended by the server, so that nothing is on its way when it is over. Whoever stops in the middle would
+//! leave messages that come again only after the acknowledgement time-out; and the client library's own batches do not
+//! tell whether the server ended them.
 
 use std::time::Duration;
 
@@ -10,16 +11,12 @@ use futures::StreamExt;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::connect::until;
 use crate::{ApiError, Bus};
 
 /// How much longer than the server we wait for the end of a pull, before we think that it was lost.
 const GRACE: Duration = Duration::from_secs(1);
-/// What was on its way when the shutdown began arrives within this time.
-const LAST_ARRIVALS: Duration = Duration::from_millis(250);
-
 /// A subscription to what a consumer hands out on request.
 pub(crate) struct Pull {
     bus: Bus,
@@ -56,18 +53,14 @@ impl Pull {
         Ok(Self { bus: bus.clone(), subject, inbox, subscriber, connections: bus.connections(), round: 0 })
     }
 
-    /// Waits for the first message, `wait` at most, and then takes what else is there, `max` at most. After
-    /// `shutdown` it takes what is on its way and must not be called again.
-    pub(crate) async fn fetch(
-        &mut self,
-        max: usize,
-        wait: Duration,
-        shutdown: &CancellationToken,
-    ) -> Result<Batch, Lost> {
+    /// Waits for the first message, `wait` at most, and then takes what else is there, `max` at most.
+    ///
+    /// Whoever drops this before it is done loses what is on its way, until the server delivers it again.
+    pub(crate) async fn fetch(&mut self, max: usize, wait: Duration) -> Result<Batch, Lost> {
         self.round += 1;
         self.connections.mark_unchanged();
         let reply = format!("{}.{}", self.inbox, self.round);
-        let mut give_up = Instant::now() + wait + GRACE;
+        let give_up = Instant::now() + wait + GRACE;
         // `no_wait` with an expiry: the server waits for a first message, but not for more.
         let expires = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
         let request = json!({ "batch": max, "expires": expires, "no_wait": true }).to_string();
@@ -80,17 +73,10 @@ impl Pull {
         }
 
         let mut batch = Batch { messages: Vec::new(), exhausted: false };
-        let mut stopping = false;
         let mut reconnected = false;
-        while batch.messages.len() < max || stopping {
+        while batch.messages.len() < max {
             let message = tokio::select! {
                 biased;
-                () = shutdown.cancelled(), if !stopping => {
-                    stopping = true;
-                    give_up = Instant::now() + LAST_ARRIVALS;
-                    let _ = self.subscriber.drain().await;
-                    continue;
-                }
                 message = until(give_up, self.subscriber.next()) => message,
                 // The new connection knows nothing of the pull.
                 _ = self.connections.changed() => {
@@ -100,7 +86,6 @@ impl Pull {
             };
             match message {
                 None => break,
-                Some(None) if stopping => break,
                 Some(None) => return Err(Lost("the connection was closed".to_owned())),
                 Some(Some(message)) => match message.status {
                     None | Some(StatusCode::OK) => batch.messages.push(async_nats::jetstream::Message {
@@ -122,7 +107,7 @@ impl Pull {
             }
         }
         let unanswered = batch.messages.is_empty() && !batch.exhausted;
-        if unanswered && !stopping && !reconnected {
+        if unanswered && !reconnected {
             return Err(Lost("a pull was not answered".to_owned()));
         }
         Ok(batch)

@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use stampede_bus::{Bus, Delivery, Replay};
 use stampede_testkit::{Nats, eventually};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{FACTS, Note, PATIENCE, connect, make_facts, publish, state};
@@ -68,26 +69,30 @@ async fn everything_is_seen_in_order_and_then_what_is_added() {
 }
 
 #[tokio::test]
-async fn an_endless_writer_cannot_keep_a_reader_from_catching_up() {
+async fn a_reader_that_never_sees_the_end_has_caught_up_with_what_was_there_at_the_beginning() {
     let nats = Nats::start().await;
     let bus = connect(&nats).await;
     make_facts(&bus).await;
-    publish(&bus, &[state(0, 0)]).await;
-    let stop = CancellationToken::new();
-    let writer = tokio::spawn({
-        let (bus, stop) = (bus.clone(), stop.clone());
-        async move {
-            let mut number = 0;
-            while !stop.is_cancelled() {
-                number += 1;
-                publish(&bus, &[state(number % 5, number)]).await;
-            }
-        }
+    let messages: Vec<_> = (0..600).map(|number| state(number, number)).collect();
+    publish(&bus, &messages).await;
+
+    // For every message that is taken another one is added.
+    let taken = Arc::new(AtomicU32::new(0));
+    let (count, writer) = (Arc::clone(&taken), bus.clone());
+    let take = move |_| {
+        let (number, writer) = (count.fetch_add(1, Ordering::SeqCst), writer.clone());
+        async move { Ok(writer.publish(&state(1_000 + number, "more")).await?) }
+    };
+    let (caught_up, shutdown) = (Arc::new(AtomicU32::new(0)), CancellationToken::new());
+    let (when, count) = (Arc::clone(&caught_up), Arc::clone(&taken));
+    let run = Replay::new(bus, FACTS, "evt.test.>").run(shutdown.clone(), take, move || {
+        when.store(count.load(Ordering::SeqCst), Ordering::SeqCst);
     });
-    let (copy, _) = Copy::follow(&bus);
-    eventually(PATIENCE, async || copy.caught_up() == 1).await;
-    stop.cancel();
-    writer.await.unwrap();
+    let run = tokio::spawn(run);
+    eventually(PATIENCE, async || caught_up.load(Ordering::SeqCst) > 0).await;
+    shutdown.cancel();
+    run.await.unwrap().unwrap();
+    assert!((600..900).contains(&caught_up.load(Ordering::SeqCst)), "{caught_up:?}");
 }
 
 #[tokio::test]
@@ -108,6 +113,35 @@ async fn after_the_loss_of_the_store_it_reads_from_the_beginning() {
     publish(&bus, &[state(1, "d")]).await;
     eventually(PATIENCE, async || copy.seen() == ["a", "b", "c", "d"]).await;
     eventually(PATIENCE, async || copy.caught_up() == 2).await;
+}
+
+#[tokio::test]
+async fn a_stream_made_anew_is_recognised_also_when_it_is_longer_than_the_old_one() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_facts(&bus).await;
+    publish(&bus, &[state(1, "a"), state(2, "b")]).await;
+    let (seen, go_on) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
+    let (sees, goes_on) = (Arc::clone(&seen), Arc::clone(&go_on));
+    let take = move |delivery: Delivery| {
+        let text = delivery.decode::<Note>().unwrap().text;
+        sees.lock().unwrap().push(text.clone());
+        let goes_on = Arc::clone(&goes_on);
+        async move {
+            if text == "b" {
+                goes_on.notified().await;
+            }
+            Ok(())
+        }
+    };
+    tokio::spawn(Replay::new(bus.clone(), FACTS, "evt.test.>").run(CancellationToken::new(), take, || ()));
+    eventually(PATIENCE, async || *seen.lock().unwrap() == ["a", "b"]).await;
+
+    bus.jetstream().delete_stream(FACTS).await.unwrap();
+    make_facts(&bus).await;
+    publish(&bus, &[state(1, "c"), state(2, "d"), state(3, "e")]).await;
+    go_on.notify_one();
+    eventually(PATIENCE, async || *seen.lock().unwrap() == ["a", "b", "c", "d", "e"]).await;
 }
 
 #[tokio::test]
