@@ -4,10 +4,12 @@
 //! a call in this process ([`Inventory::ask`]). Once shards have owners it becomes a call to the block's owner, and
 //! nothing else here changes: a refusal already carries what the next buyer needs to know of the block.
 
+use std::time::Duration;
+
 use stampede_contracts::event::BlockLayout;
 use stampede_contracts::inventory::{HoldAnswer, PlaceHold, Want};
 use stampede_contracts::signed::Pass;
-use stampede_contracts::{BlockId, Code, PassId, Problem, SectionId, SessionId, Timestamp};
+use stampede_contracts::{BlockId, Code, Problem, SectionId, SessionId, Timestamp};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -33,7 +35,8 @@ impl Inventory {
         let wanted = read(&request.want, self.rules().seats_max)?;
         let show = self.shows().get(request.show).await?.ok_or_else(|| Problem::new(Code::ShowNotFound))?;
         let pass = self.admit(&show, request, now)?;
-        let ask = |section, block, seats| Ask { request, show: &show, section, block, seats, pass, now };
+        let ask =
+            |section, block, seats| Ask { request, show: &show, section, block, seats, pass: pass.as_ref() };
         match (&wanted, request.block) {
             (Wanted::Seats(block, seats), _) => {
                 let (section, block) = seats_of(&show, *block, seats)?;
@@ -61,7 +64,7 @@ impl Inventory {
     }
 
     /// Whether this session may hold seats of the show now, and with which pass.
-    fn admit(&self, show: &Show, request: &PlaceHold, now: Timestamp) -> Result<Option<PassId>, Problem> {
+    fn admit(&self, show: &Show, request: &PlaceHold, now: Timestamp) -> Result<Option<Pass>, Problem> {
         if !show.is_on_sale(now) {
             return Err(Problem::new(Code::NotOnSale));
         }
@@ -76,7 +79,7 @@ impl Inventory {
         if pass.expires_at <= now {
             return Err(Problem::new(Code::PassClosed));
         }
-        Ok(Some(pass.pass_id))
+        Ok(Some(pass))
     }
 
     /// The blocks of a section that may have `quantity` seats, as far as is known: those that refused within the last
@@ -107,7 +110,7 @@ impl Inventory {
     /// Asks one block, and remembers what was learned about it.
     async fn ask(&self, ask: Ask<'_>) -> Result<HoldAnswer, Error> {
         let attempt = ask.attempt(self.rules().hold)?;
-        let placed = match self.store().place(&attempt).await {
+        let placed = match self.store().place(&attempt, self.clock()).await {
             Err(StoreError::Outdated) => {
                 self.shows().forget(ask.show.id);
                 return Err(StoreError::Outdated.into());
@@ -132,7 +135,7 @@ impl Inventory {
             Placed::PassClosed => Err(Problem::new(Code::PassClosed).into()),
             Placed::Exists { hold, over: true } => {
                 let due = Due { block: hold.block(), holds: vec![hold.uuid()] };
-                let ended = self.store().expire(&due, ask.now).await?;
+                let ended = self.store().expire(&due, self.now()).await?;
                 self.metrics().expired(ended);
                 Err(StoreError::Outdated.into())
             }
@@ -148,12 +151,11 @@ struct Ask<'a> {
     section: &'a Section,
     block: &'a BlockLayout,
     seats: Option<&'a Vec<u16>>,
-    pass: Option<PassId>,
-    now: Timestamp,
+    pass: Option<&'a Pass>,
 }
 
 impl<'a> Ask<'a> {
-    fn attempt(&self, hold: std::time::Duration) -> Result<Attempt<'a>, Problem> {
+    fn attempt(&self, lasts: Duration) -> Result<Attempt<'a>, Problem> {
         let quantity = match (&self.request.want, self.seats) {
             (_, Some(seats)) => u32::try_from(seats.len()).unwrap_or(u32::MAX),
             (Want::Best { quantity, .. }, None) => *quantity,
@@ -175,8 +177,7 @@ impl<'a> Ask<'a> {
             quantity,
             total,
             pass: self.pass,
-            now: self.now,
-            expires_at: self.now + hold,
+            lasts,
         })
     }
 }

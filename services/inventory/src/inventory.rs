@@ -88,6 +88,10 @@ impl Inventory {
         (self.inner.clock)()
     }
 
+    pub(crate) fn clock(&self) -> &(dyn Fn() -> Timestamp + Send + Sync) {
+        &*self.inner.clock
+    }
+
     pub(crate) fn shows(&self) -> &Shows {
         &self.inner.shows
     }

@@ -25,7 +25,7 @@ impl Default for Metrics {
         let totals: Arc<Mutex<Option<Counts>>> = Arc::default();
         let observed = Arc::clone(&totals);
         let _seats = meter
-            .u64_observable_gauge("inventory.seats")
+            .u64_observable_gauge("stampede.inventory.seats")
             .with_description(
                 "Seats of shows that are not over, by state. Only the replica that sweeps knows them.",
             )
@@ -44,14 +44,14 @@ impl Default for Metrics {
             })
             .build();
         Self {
-            holds: counter("inventory.holds", "Requests for a hold, by what came of them."),
-            changes: counter("inventory.changes", "Wishes to change a hold, by what came of them."),
+            holds: counter("stampede.inventory.holds", "Requests for a hold, by what came of them."),
+            changes: counter("stampede.inventory.changes", "Wishes to change a hold, by what came of them."),
             attempts: counter(
-                "inventory.attempts",
+                "stampede.inventory.attempts",
                 "Tries to hold seats in one block, by what came of them.",
             ),
-            expired: counter("inventory.expired", "Holds that ended because their time was over."),
-            published: counter("inventory.published", "Blocks and layouts that were published."),
+            expired: counter("stampede.inventory.expired", "Holds that ended because their time was over."),
+            published: counter("stampede.inventory.published", "Blocks and layouts that were published."),
             totals,
         }
     }

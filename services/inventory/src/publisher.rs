@@ -96,10 +96,12 @@ impl Publisher<'_> {
 
     /// Publishes the layouts of shows whose blocks are all in the stream: who reads the layout can wait for them.
     async fn layouts(&self) -> Result<(), Stopped> {
+        let mut result = Ok(());
         for show in self.inventory.store().unpublished_layouts(LAYOUTS).await? {
-            self.layout(show).await?;
+            // One that cannot be published, perhaps because it is too large, does not hold back the others.
+            result = result.and(self.layout(show).await);
         }
-        Ok(())
+        result
     }
 
     async fn layout(&self, show: ShowId) -> Result<(), Stopped> {

@@ -18,9 +18,11 @@ const ROUND: i64 = 500;
 const COUNT_PERIOD: Duration = Duration::from_secs(10);
 /// How long a key is remembered. A pass is shorter.
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+/// Between two looks for old rows, and between two statements that delete them.
 const PURGE_PERIOD: Duration = Duration::from_secs(60);
+const PURGE_PAUSE: Duration = Duration::from_millis(200);
 /// Rows that one statement deletes.
-const PURGE_ROWS: i64 = 5_000;
+const PURGE_ROWS: i64 = 1_000;
 
 /// Sweeps for as long as it is polled.
 pub async fn sweep(inventory: &Inventory) {
@@ -84,12 +86,15 @@ async fn count(inventory: &Inventory) {
 }
 
 async fn purge(inventory: &Inventory) {
-    let mut ticks = interval(PURGE_PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        if let Err(error) = inventory.store().purge(inventory.now(), KEEP, PURGE_ROWS).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted");
-        }
+        let pause = match inventory.store().purge(inventory.now(), KEEP, PURGE_ROWS).await {
+            Ok(0) => PURGE_PERIOD,
+            Ok(_) => PURGE_PAUSE,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "old rows could not be deleted");
+                PURGE_PERIOD
+            }
+        };
+        sleep(pause).await;
     }
 }

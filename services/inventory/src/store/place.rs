@@ -1,12 +1,17 @@
 //! Placing a hold: lock, choose, write. Two statements between `BEGIN` and `COMMIT`, and one more with a pass.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use stampede_contracts::event::BlockLayout;
 use stampede_contracts::inventory::{HoldState, HoldView};
-use stampede_contracts::{BlockId, HoldId, Money, PassId, SessionId, Timestamp};
+use stampede_contracts::signed::Pass;
+use stampede_contracts::{BlockId, HoldId, Money, SessionId, Timestamp};
+use time::OffsetDateTime;
+use uuid::Uuid;
 
-use super::hold::{seats_of, state_of};
+use super::hold::seats_of;
 use super::{Store, StoreError, counts_of, numbers_of};
 use crate::domain::block::{Block, Places, Seat};
 use crate::domain::pick;
@@ -34,11 +39,9 @@ pub struct Attempt<'a> {
     /// The price of all of them.
     pub total: Money,
     /// The pass that is used.
-    pub pass: Option<PassId>,
-    /// Now.
-    pub now: Timestamp,
-    /// When the hold ends by itself.
-    pub expires_at: Timestamp,
+    pub pass: Option<&'a Pass>,
+    /// How long the hold lasts.
+    pub lasts: Duration,
 }
 
 /// What came of an [`Attempt`].
@@ -59,10 +62,10 @@ pub enum Placed {
     Exists {
         /// That hold.
         hold: HoldId,
-        /// It is held and its time is over; only nobody swept it yet.
+        /// Its time is over; only nobody swept it yet.
         over: bool,
     },
-    /// The pass was closed.
+    /// The pass was closed, or its time is over.
     PassClosed,
 }
 
@@ -76,13 +79,18 @@ pub struct Earlier {
 }
 
 impl Store {
-    /// Tries to hold seats in one block.
+    /// Tries to hold seats in one block. The time is asked when the block is locked: a pass must not serve longer
+    /// because its holder stood in line.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is changed then.
-    pub async fn place(&self, attempt: &Attempt<'_>) -> Result<Placed, StoreError> {
+    pub async fn place(
+        &self,
+        attempt: &Attempt<'_>,
+        clock: &(dyn Fn() -> Timestamp + Send + Sync),
+    ) -> Result<Placed, StoreError> {
         let mut tx = self.begin().await?;
-        let placed = place(&mut tx, attempt).await?;
+        let placed = place(&mut tx, attempt, clock).await?;
         match placed {
             Placed::Held { .. } => tx.commit().await?,
             // Not left to drop, which would keep the block locked until the connection is used again.
@@ -127,53 +135,75 @@ impl Store {
     }
 }
 
-async fn place(tx: &mut PgConnection, attempt: &Attempt<'_>) -> Result<Placed, StoreError> {
+async fn place(
+    tx: &mut PgConnection,
+    attempt: &Attempt<'_>,
+    clock: &(dyn Fn() -> Timestamp + Send + Sync),
+) -> Result<Placed, StoreError> {
     if let Some(pass) = attempt.pass
-        && !lock_open_pass(tx, attempt, pass).await?
+        && !lock_open_pass(tx, pass, clock()).await?
     {
         return Ok(Placed::PassClosed);
     }
-    let mut block = match lock(tx, attempt).await? {
+    let locked = lock(tx, attempt).await?;
+    let now = clock();
+    let mut block = match locked.block(attempt, now)? {
         Ok(block) => block,
         Err(obstacle) => return Ok(obstacle),
     };
+    if attempt.pass.is_some_and(|pass| pass.expires_at <= now) {
+        return Ok(Placed::PassClosed);
+    }
     let Some(places) = choose(&block, attempt) else { return Ok(Placed::Full(block)) };
     block.take(&places, Seat::Free, Seat::Held)?;
-    let view = view(attempt, &places);
-    write(tx, attempt, &block, &places, &view).await?;
+    let view = view(attempt, &places, now);
+    write(tx, attempt, &block, &places, &view, now).await?;
     Ok(Placed::Held { view: Box::new(view), block })
 }
 
 /// Locks the pass, so that it cannot be closed beside this hold, and says whether it is open.
-async fn lock_open_pass(
-    tx: &mut PgConnection,
-    attempt: &Attempt<'_>,
-    pass: PassId,
-) -> Result<bool, StoreError> {
+async fn lock_open_pass(tx: &mut PgConnection, pass: &Pass, now: Timestamp) -> Result<bool, StoreError> {
     let closed_at = sqlx::query_scalar!(
         "INSERT INTO pass (pass_id, session, show, created_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT (pass_id) DO UPDATE SET session = excluded.session
          RETURNING closed_at",
-        pass.uuid(),
-        attempt.session.uuid(),
-        attempt.show.id.uuid(),
-        attempt.now.inner(),
+        pass.pass_id.uuid(),
+        pass.session.uuid(),
+        pass.show_id.uuid(),
+        now.inner(),
     )
     .fetch_one(tx)
     .await?;
     Ok(closed_at.is_none())
 }
 
-/// Locks the block, and looks on the way whether something speaks against the hold.
+/// A block under its lock, and what may speak against a hold.
+struct Locked {
+    free: i32,
+    held: i32,
+    attached: i32,
+    sold: i32,
+    blocked: i32,
+    seats: Option<String>,
+    version: i64,
+    show_version: i64,
+    repeated: Option<Uuid>,
+    live: Option<Uuid>,
+    live_block: Option<i64>,
+    live_until: Option<OffsetDateTime>,
+}
+
+/// Locks the block.
 ///
-/// The rows beside the block are as they were when the statement began, perhaps before a wait for the lock. If one of
-/// them was written meanwhile, the unique rows refuse what is inserted later, and the next attempt sees it.
-async fn lock(tx: &mut PgConnection, attempt: &Attempt<'_>) -> Result<Result<Block, Placed>, StoreError> {
-    let row = sqlx::query!(
+/// The rows beside it are as they were when the statement began, perhaps before a wait for the lock. If one of them
+/// was written meanwhile, the unique rows refuse what is inserted later, and the next attempt sees it.
+async fn lock(tx: &mut PgConnection, attempt: &Attempt<'_>) -> Result<Locked, sqlx::Error> {
+    sqlx::query_as!(
+        Locked,
         r#"SELECT b.free, b.held, b.attached, b.sold, b.blocked, b.seats, b.version,
-                  s.version AS show_version,
-                  r.hold AS "repeated?",
-                  l.id AS "live?", l.block AS "live_block?", l.state AS "live_state?", l.expires_at AS "live_until?"
+                  s.version AS show_version, r.hold AS "repeated?",
+                  l.id AS "live?", l.block AS "live_block?",
+                  coalesce(l.attached_until, l.expires_at) AS live_until
            FROM block b
            JOIN show s ON s.id = b.show
            LEFT JOIN hold_request r ON r.session = $2 AND r.key = $3
@@ -185,22 +215,28 @@ async fn lock(tx: &mut PgConnection, attempt: &Attempt<'_>) -> Result<Result<Blo
         attempt.key,
     )
     .fetch_one(tx)
-    .await?;
-    if row.repeated.is_some() {
-        return Ok(Err(Placed::Repeated));
+    .await
+}
+
+impl Locked {
+    /// The block, if nothing speaks against the hold.
+    fn block(self, attempt: &Attempt<'_>, now: Timestamp) -> Result<Result<Block, Placed>, StoreError> {
+        if self.repeated.is_some() {
+            return Ok(Err(Placed::Repeated));
+        }
+        if self.show_version != attempt.show.version {
+            return Err(StoreError::Outdated);
+        }
+        if let (Some(id), Some(block)) = (self.live, self.live_block) {
+            let over = self.live_until.is_some_and(|until| Timestamp::from(until) <= now);
+            return Ok(Err(Placed::Exists {
+                hold: HoldId::from_parts(BlockId::from_number(block), id),
+                over,
+            }));
+        }
+        let counts = counts_of([self.free, self.held, self.attached, self.sold, self.blocked]);
+        Ok(Ok(Block { counts, seats: self.seats, version: self.version }))
     }
-    if row.show_version != attempt.show.version {
-        return Err(StoreError::Outdated);
-    }
-    if let (Some(id), Some(block), Some(state), Some(until)) =
-        (row.live, row.live_block, row.live_state, row.live_until)
-    {
-        let held = state_of(&state)? == HoldState::Held;
-        let over = held && Timestamp::from(until) <= attempt.now;
-        return Ok(Err(Placed::Exists { hold: HoldId::from_parts(BlockId::from_number(block), id), over }));
-    }
-    let counts = counts_of([row.free, row.held, row.attached, row.sold, row.blocked]);
-    Ok(Ok(Block { counts, seats: row.seats, version: row.version }))
 }
 
 /// The places to hold, if the block has them.
@@ -215,7 +251,7 @@ fn choose(block: &Block, attempt: &Attempt<'_>) -> Option<Places> {
     block.are(&places, Seat::Free).then_some(places)
 }
 
-fn view(attempt: &Attempt<'_>, places: &Places) -> HoldView {
+fn view(attempt: &Attempt<'_>, places: &Places, now: Timestamp) -> HoldView {
     HoldView {
         hold_id: HoldId::new(attempt.block.block_id),
         session: attempt.session,
@@ -224,7 +260,7 @@ fn view(attempt: &Attempt<'_>, places: &Places) -> HoldView {
         quantity: places.quantity(),
         seats: attempt.section.labels(attempt.block, places),
         total: attempt.total,
-        expires_at: attempt.expires_at,
+        expires_at: now + attempt.lasts,
         state: HoldState::Held,
         order_id: None,
         show: attempt.show.facts.clone(),
@@ -237,6 +273,7 @@ async fn write(
     block: &Block,
     places: &Places,
     view: &HoldView,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
     let [free, held, ..] = numbers_of(&block.counts);
     sqlx::query!(
@@ -266,9 +303,9 @@ async fn write(
         seats_of(places) as _,
         attempt.section.price.amount(),
         attempt.section.price.currency().to_string(),
-        attempt.expires_at.inner(),
-        attempt.pass.map(|pass| pass.uuid()),
-        attempt.now.inner(),
+        view.expires_at.inner(),
+        attempt.pass.map(|pass| pass.pass_id.uuid()),
+        now.inner(),
         Json(view) as _,
     )
     .execute(tx)

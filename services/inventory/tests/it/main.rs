@@ -1,6 +1,8 @@
 //! The whole service against a real Postgres and a real NATS, both of its own for each test, with the rights that the
 //! service's user has in production.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 mod change;
 mod crowd;
 mod expiry;

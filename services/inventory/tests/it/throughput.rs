@@ -15,7 +15,7 @@ const BUYERS: usize = 32;
 /// Calls `work` again and again from [`BUYERS`] places at once.
 async fn a_second(name: &str, count: usize, work: impl AsyncFn() -> ()) {
     let started = Instant::now();
-    let latencies: Vec<Duration> = stream::iter(0..count)
+    let mut latencies: Vec<Duration> = stream::iter(0..count)
         .map(|_| async {
             let started = Instant::now();
             work().await;
@@ -25,7 +25,6 @@ async fn a_second(name: &str, count: usize, work: impl AsyncFn() -> ()) {
         .collect()
         .await;
     let took = started.elapsed();
-    let mut latencies = latencies;
     latencies.sort_unstable();
     let at = |share: usize| latencies[latencies.len() * share / 100];
     let rate = count as f64 / took.as_secs_f64();
@@ -62,5 +61,11 @@ async fn throughput() {
         world.confirm(&of_order(&attach)).await.unwrap();
     })
     .await;
+    let (updates, hot): (i64, i64) =
+        sqlx::query_as("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'block'")
+            .fetch_one(world.pool())
+            .await
+            .unwrap();
+    println!("block: {updates} updates, {hot} of them without touching an index");
     world.check().await;
 }
