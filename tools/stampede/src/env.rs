@@ -66,7 +66,7 @@ fn own(
             ("SESSION_KEY", secrets.session_key()?),
             ("FINGERPRINT_KEY", secrets.fingerprint_key()?),
             ("OPERATOR_TOKEN", secrets.operator_token()?),
-            ("TOKENS_PUBLIC_URL", layout.url("psp-sim", "tokens")),
+            ("TOKENS_PUBLIC_URL", format!("{}/tokens", layout.url("psp-sim", "tokens"))),
         ],
         "lobby" => vec![("PASS_SIGNING_KEY", secrets.pass_signing_key()?.seed)],
         "inventory" => vec![("PASS_PUBLIC_KEY", secrets.pass_signing_key()?.public)],
@@ -81,7 +81,7 @@ fn own(
         ],
         "psp-sim" => vec![
             ("API_KEY", secrets.psp_api_key()?),
-            ("TOKENS_URL", layout.url("psp-sim", "tokens")),
+            ("TOKENS_URL", format!("{}/tokens", layout.url("psp-sim", "tokens"))),
             ("WEBHOOK_URL", format!("{}/webhooks", layout.url("payments", "webhook"))),
             ("WEBHOOK_SECRET", secrets.webhook_secret()?),
         ],
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(psp["WEBHOOK_URL"], format!("http://{}/webhooks", payments["WEBHOOK_LISTEN"]));
         assert_eq!(
             env(&fixture, "gateway-1", &[])["TOKENS_PUBLIC_URL"],
-            format!("http://{}", psp["TOKENS_LISTEN"])
+            format!("http://{}/tokens", psp["TOKENS_LISTEN"])
         );
         assert_eq!(
             env(&fixture, "gateway-1", &[])["FINGERPRINT_KEY"],
