@@ -12,6 +12,7 @@ use stampede_telemetry::trace;
 use tracing::{Instrument, Span, field};
 
 use crate::Bus;
+use crate::class::of_call;
 use crate::replies::Unanswered;
 
 /// Pauses between attempts: an owner that moved is back within milliseconds, a restarted one within a second.
@@ -157,7 +158,7 @@ impl Bus {
         let mut headers = HeaderMap::new();
         headers.insert(header::DEADLINE_MS, deadline.header().to_string());
         headers.insert(header::DEADLINE_AT, deadline.header_at(SystemTime::now()).to_string());
-        headers.insert(header::CLASS, F::CLASS.as_str());
+        headers.insert(header::CLASS, of_call(F::CLASS).as_str());
         if let Some(traceparent) = trace::traceparent() {
             headers.insert(header::TRACEPARENT, traceparent);
         }

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod call;
+mod class;
 mod connect;
 mod consumer;
 mod dead_letter;
@@ -26,6 +27,7 @@ mod watched;
 
 pub use bucket::BucketError;
 pub use call::CallError;
+pub use class::with_class;
 pub use connect::{Bus, ConnectError, Settings};
 pub use consumer::{Consumer, ConsumerSettings, Verdict};
 pub use dead_letter::header as dead_letter_header;

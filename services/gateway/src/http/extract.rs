@@ -1,21 +1,25 @@
 //! What handlers take from a request. Each says no with a problem.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
-use stampede_contracts::{Code, Problem, SessionId, header};
+use stampede_contracts::{Class, Code, Problem, SessionId, header};
 use stampede_idempotency::Key;
 
 use super::admit::{Bearer, Caller};
 use super::body;
 use crate::app::App;
+use crate::domain::priority;
+
+const PRIORITY: HeaderName = HeaderName::from_static("priority");
 
 /// The largest lobby pass, in bytes; a real one has about 300.
 const PASS_MAX: usize = 2 * 1024;
@@ -133,6 +137,26 @@ impl FromRequestParts<App> for LobbyPass {
             Some(text) => Ok(Self(Some(text.to_owned()))),
             None => Err(Problem::new(Code::PassInvalid)),
         }
+    }
+}
+
+/// How urgent the client finds its own request; it can only lower it.
+#[derive(Debug, Clone)]
+pub struct Priority(Option<HeaderValue>);
+
+impl Priority {
+    /// The class of the request, given that of its function.
+    pub fn class(&self, of_function: Class) -> Class {
+        let wish = self.0.as_ref().and_then(|value| value.to_str().ok());
+        priority::class(of_function, wish)
+    }
+}
+
+impl FromRequestParts<App> for Priority {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.get(PRIORITY).cloned()))
     }
 }
 

@@ -3,13 +3,15 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header::LOCATION};
+use stampede_bus::with_class;
 use stampede_contracts::inventory::{HoldOf, HoldState, HoldView, PlaceHold, Want};
-use stampede_contracts::{Code, HoldId, Problem, ShowId, api};
+use stampede_contracts::{Class, Code, HoldId, Problem, ShowId, api};
 use stampede_service::extract::Json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Id, IdempotencyKey, LobbyPass, RawJson, Session};
+use super::examples;
+use super::extract::{Id, IdempotencyKey, LobbyPass, Priority, RawJson, Session};
 use super::openapi::problems;
 use crate::app::App;
 
@@ -48,8 +50,8 @@ problems!(ReleaseProblems: InvalidParameter, HoldNotFound, HoldAttached);
     ),
     request_body(content = api::NewHold, examples(
         ("best" = (summary = "The best of a section",
-            value = json!({"section": "sec_0192f0c1a2b37c4d8e5f60718293a4b5", "quantity": 2}))),
-        ("chosen" = (summary = "Chosen seats", value = json!({"seats": ["b1042-17", "b1042-18"]}))),
+            value = json!(examples::best()))),
+        ("chosen" = (summary = "Chosen seats", value = json!(examples::chosen()))),
     )),
     security(("session" = [])),
     responses((
@@ -57,6 +59,7 @@ problems!(ReleaseProblems: InvalidParameter, HoldNotFound, HoldAttached);
         description = "The seats are held until `expires_at`.",
         body = api::Hold,
         headers(("Location" = String, description = "Where to read and release the hold.")),
+        example = json!(examples::hold()),
     ), PlaceProblems),
 )]
 async fn place(
@@ -65,6 +68,7 @@ async fn place(
     Id(show): Id<ShowId>,
     IdempotencyKey(key): IdempotencyKey,
     LobbyPass(pass): LobbyPass,
+    priority: Priority,
     body: RawJson<api::NewHold>,
 ) -> Result<Response, Problem> {
     // The canonical path, not the one that was sent: one show has one spelling.
@@ -79,7 +83,7 @@ async fn place(
         pass,
         block: None,
     };
-    let held = app.inventory.hold(wish).await?;
+    let held = with_class(priority.class(Class::Hold), app.inventory.hold(wish)).await?;
     // What a repeat finds has moved on, but the reply is the one to the holding: byte for byte what it was.
     let hold = api::Hold { state: HoldState::Held, ..shown(held) };
     let location = format!("/v1/holds/{}", hold.hold_id);
@@ -94,14 +98,16 @@ async fn place(
     operation_id = "get_hold",
     params(("hold_id" = HoldId, Path, description = "The hold.")),
     security(("session" = [])),
-    responses((status = 200, description = "The hold.", body = api::Hold), HoldProblems),
+    responses((status = 200, description = "The hold.", body = api::Hold, example = json!(examples::hold())), HoldProblems),
 )]
 async fn read(
     State(app): State<App>,
     Session(session): Session,
     Id(hold_id): Id<HoldId>,
+    priority: Priority,
 ) -> Result<Json<api::Hold>, Problem> {
-    let hold = app.inventory.get(HoldOf { hold_id, session }).await?;
+    let asked = app.inventory.get(HoldOf { hold_id, session });
+    let hold = with_class(priority.class(Class::Hold), asked).await?;
     Ok(Json(shown(hold)))
 }
 
@@ -121,8 +127,10 @@ async fn release(
     State(app): State<App>,
     Session(session): Session,
     Id(hold_id): Id<HoldId>,
+    priority: Priority,
 ) -> Result<StatusCode, Problem> {
-    app.inventory.release(HoldOf { hold_id, session }).await?;
+    let asked = app.inventory.release(HoldOf { hold_id, session });
+    with_class(priority.class(Class::Hold), asked).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -6,6 +6,7 @@ use stampede_contracts::{Class, LobbyTicket, Problem, ShowId, api};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::examples;
 use super::extract::{Id, Session};
 use super::openapi::problems;
 use super::pass::Passing;
@@ -37,6 +38,7 @@ problems!(PlaceProblems: InvalidParameter, PlaceNotFound);
         description = "The place.",
         body = api::Place,
         headers(("Location" = String, description = "Where to ask how it stands.")),
+        example = json!(examples::waiting()),
     ), JoinProblems),
 )]
 async fn join(
@@ -57,7 +59,7 @@ async fn join(
     tag = "Lobby",
     operation_id = "get_draw",
     params(("show_id" = ShowId, Path, description = "The show.")),
-    responses((status = 200, description = "The draw.", body = api::Draw), DrawProblems),
+    responses((status = 200, description = "The draw.", body = api::Draw, example = json!(examples::draw())), DrawProblems),
 )]
 async fn draw(State(app): State<App>, _show: Id<ShowId>, request: Passing) -> Result<Response, Problem> {
     request.to(&app, LOBBY, Class::Join).await
@@ -77,6 +79,7 @@ async fn draw(State(app): State<App>, _show: Id<ShowId>, request: Passing) -> Re
         status = 200,
         description = "The place; once admitted with the `pass` that holds ask for.",
         body = api::Place,
+        example = json!(examples::admitted()),
     ), PlaceProblems),
 )]
 async fn place(
@@ -98,7 +101,7 @@ async fn place(
     operation_id = "leave_lobby",
     params(("lobby_ticket" = LobbyTicket, Path, description = "The place.")),
     security(("session" = [])),
-    responses((status = 200, description = "The place, left.", body = api::Place), PlaceProblems),
+    responses((status = 200, description = "The place, left.", body = api::Place, example = json!(examples::left())), PlaceProblems),
 )]
 async fn leave(
     State(app): State<App>,
@@ -128,6 +131,7 @@ async fn leave(
         description = "How the place stands, again and again.",
         body = String,
         content_type = "text/event-stream",
+        example = json!(examples::events(&examples::admitted())),
     ), PlaceProblems),
 )]
 async fn events(

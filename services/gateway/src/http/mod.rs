@@ -2,6 +2,7 @@
 
 mod admit;
 mod body;
+mod examples;
 mod extract;
 mod holds;
 mod lobby;

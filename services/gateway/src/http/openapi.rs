@@ -7,9 +7,9 @@ use serde_json::Value;
 use stampede_contracts::{Code, Problem};
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::ResponseBuilder;
-use utoipa::openapi::schema::{Components, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{Components, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, Response};
 
@@ -116,6 +116,7 @@ pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Opera
 
 fn finish_operation(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
+    parameters.iter_mut().for_each(never_null);
     for name in ["Deadline-Ms", "Priority", "traceparent"] {
         parameters.push(RefOr::Ref(Ref::new(format!("#/components/parameters/{name}"))));
     }
@@ -132,6 +133,18 @@ fn finish_operation(operation: &mut Operation) {
             for name in ["RateLimit", "RateLimit-Policy", "traceparent"] {
                 response.headers.insert(name.to_owned(), header_ref(name));
             }
+        }
+    }
+}
+
+/// A parameter that may be absent is never null: it is a text in an address or a header.
+fn never_null(parameter: &mut RefOr<Parameter>) {
+    if let RefOr::T(Parameter { schema: Some(RefOr::T(Schema::Object(object))), .. }) = parameter
+        && let SchemaType::Array(types) = &mut object.schema_type
+    {
+        types.retain(|of| *of != Type::Null);
+        if let [only] = &types[..] {
+            object.schema_type = only.clone().into();
         }
     }
 }
@@ -203,8 +216,8 @@ fn describe_parameters(components: &mut Components) {
     let described = [
         (
             "Deadline-Ms",
-            "How long you will wait for the answer, in milliseconds: 1 to 600000; more than 30000 counts as 30000. \
-             Without it 10000.",
+            "How long you will wait for the answer, in milliseconds, 1 to 600000. Unless the gateway was told otherwise, \
+             more than 30000 counts as 30000 and nothing as 10000.",
             Value::from("5000"),
         ),
         (
@@ -256,22 +269,4 @@ fn describe_headers(components: &mut Components) {
             .build();
         components.headers.insert(name.to_owned(), header.into());
     }
-}
-
-/// Method and path of every operation.
-pub fn routes(document: &OpenApi) -> Vec<(HttpMethod, String)> {
-    let mut routes = Vec::new();
-    for (path, item) in &document.paths.paths {
-        let methods = [
-            (HttpMethod::Get, &item.get),
-            (HttpMethod::Put, &item.put),
-            (HttpMethod::Post, &item.post),
-            (HttpMethod::Delete, &item.delete),
-            (HttpMethod::Patch, &item.patch),
-        ];
-        routes.extend(
-            methods.into_iter().filter(|(_, op)| op.is_some()).map(|(method, _)| (method, path.clone())),
-        );
-    }
-    routes
 }

@@ -9,6 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::body;
+use super::examples;
 use super::extract::Operator;
 use super::openapi::problems;
 use super::pass::Passing;
@@ -34,12 +35,12 @@ problems!(LetterProblems: InvalidParameter, Forbidden);
     path = "/v1/ops/shows",
     tag = "Operate",
     operation_id = "create_show",
-    request_body(content = api::NewShow),
+    request_body(content = api::NewShow, example = json!(examples::new_show())),
     security(("operator" = [])),
     responses(
-        (status = 201, description = "The show.", body = api::Show,
-            headers(("Location" = String, description = "The show."))),
-        (status = 200, description = "The show, as it was made before.", body = api::Show),
+        (status = 201, description = "The show.", body = api::Show, headers(("Location" = String, description = "The show.")),
+            example = json!(examples::show())),
+        (status = 200, description = "The show, as it was made before.", body = api::Show, example = json!(examples::show())),
         ShowProblems,
     ),
 )]
@@ -69,7 +70,7 @@ struct Which {
         ("limit" = Option<u32>, Query, description = "How many, 1 to 100.", minimum = 1, maximum = 100, example = 20),
     ),
     security(("operator" = [])),
-    responses((status = 200, description = "A page of dead letters.", body = api::Page<api::DeadLetter>), LetterProblems),
+    responses((status = 200, description = "A page of dead letters.", body = api::Page<api::DeadLetter>, example = json!(examples::dead_letters())), LetterProblems),
 )]
 async fn list_dead_letters(
     State(app): State<App>,

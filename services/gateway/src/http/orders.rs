@@ -6,6 +6,7 @@ use stampede_contracts::{Class, OrderId, Problem, TicketId, api};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::examples;
 use super::extract::{Id, IdempotencyKey, Session, SessionOrSecret};
 use super::openapi::problems;
 use super::pass::Passing;
@@ -48,17 +49,15 @@ problems!(TicketProblems: InvalidParameter, TicketNotFound);
             description = "Names this order: a quoted string or a bare word of at most 255 characters. Kept for 24 hours.",
             example = "\"0b1c2d3e-40d5-43e8-bc93-6894a57f9324\""),
     ),
-    request_body(content = api::NewOrder, example = json!({
-        "hold_id": "hld_b1042_5f60718293a4b50192f0c1a2b37c4d8e",
-        "buyer": {"name": "Ada Lovelace", "email": "ada@example.org"},
-        "payment": {"card_token": "tok_…"},
-    })),
+    request_body(content = api::NewOrder, example = json!(examples::new_order())),
     security(("session" = [])),
     responses(
         (status = 201, description = "Paid; the tickets are in it.", body = api::Order,
-            headers(("Location" = String, description = "The order."))),
+            headers(("Location" = String, description = "The order.")),
+            example = json!(examples::order())),
         (status = 202, description = "On its way; follow the `Location`.", body = api::Order,
-            headers(("Location" = String, description = "The order."))),
+            headers(("Location" = String, description = "The order.")),
+            example = json!(examples::pending())),
         PlaceProblems,
     ),
 )]
@@ -82,7 +81,7 @@ async fn place(
         ("limit" = Option<u32>, Query, description = "How many, 1 to 100.", minimum = 1, maximum = 100, example = 20),
     ),
     security(("session" = [])),
-    responses((status = 200, description = "A page of orders.", body = api::Page<api::Order>), ListProblems),
+    responses((status = 200, description = "A page of orders.", body = api::Page<api::Order>, example = json!(examples::orders())), ListProblems),
 )]
 async fn list(State(app): State<App>, _session: Session, request: Passing) -> Result<Response, Problem> {
     request.to(&app, ORDERS, Class::Pay).await
@@ -99,7 +98,7 @@ async fn list(State(app): State<App>, _session: Session, request: Passing) -> Re
         ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made it."),
     ),
     security(("session" = []), ("order_secret" = [])),
-    responses((status = 200, description = "The order.", body = api::Order), OrderProblems),
+    responses((status = 200, description = "The order.", body = api::Order, example = json!(examples::order())), OrderProblems),
 )]
 async fn order(
     State(app): State<App>,
@@ -130,6 +129,7 @@ async fn order(
         description = "The order, each time it changes.",
         body = String,
         content_type = "text/event-stream",
+        example = json!(examples::events(&examples::order())),
     ), OrderProblems),
 )]
 async fn events(
@@ -153,9 +153,10 @@ async fn events(
     ),
     security(("session" = []), ("order_secret" = [])),
     responses(
-        (status = 200, description = "Cancelled, and refunded.", body = api::Order),
+        (status = 200, description = "Cancelled, and refunded.", body = api::Order, example = json!(examples::cancelled())),
         (status = 202, description = "On its way; follow the `Location`.", body = api::Order,
-            headers(("Location" = String, description = "The order."))),
+            headers(("Location" = String, description = "The order.")),
+            example = json!(examples::pending())),
         CancelProblems,
     ),
 )]
@@ -179,7 +180,7 @@ async fn cancel(
         ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made its order."),
     ),
     security(("session" = []), ("order_secret" = [])),
-    responses((status = 200, description = "The ticket.", body = api::Ticket), TicketProblems),
+    responses((status = 200, description = "The ticket.", body = api::Ticket, example = json!(examples::ticket())), TicketProblems),
 )]
 async fn ticket(
     State(app): State<App>,
@@ -196,7 +197,7 @@ async fn ticket(
     path = "/v1/ticket-keys",
     tag = "Buy",
     operation_id = "get_ticket_keys",
-    responses((status = 200, description = "A JSON Web Key Set (RFC 7517).", body = api::TicketKeys)),
+    responses((status = 200, description = "A JSON Web Key Set (RFC 7517).", body = api::TicketKeys, example = json!(examples::ticket_keys()))),
 )]
 async fn ticket_keys(State(app): State<App>, request: Passing) -> Result<Response, Problem> {
     request.to(&app, ORDERS, Class::Browse).await

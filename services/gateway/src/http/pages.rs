@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use super::examples;
 use super::openapi::problems;
 use crate::app::App;
 
@@ -80,7 +81,8 @@ pub(super) fn docs(contract: &str) -> Router<App> {
     path = "/",
     tag = "About",
     operation_id = "welcome",
-    responses((status = 200, description = "A few lines for a person.", body = String, content_type = "text/plain")),
+    responses((status = 200, description = "A few lines for a person.", body = String, content_type = "text/plain",
+        example = json!(WELCOME))),
 )]
 async fn welcome(headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -97,13 +99,18 @@ problems!(NoSuchProblem: NotFound);
     operation_id = "explain_problem",
     params(("code" = String, Path, description = "The problem's code.", example = "seats_taken")),
     responses(
-        (status = 200, description = "What it means and what to do.", body = String, content_type = "text/plain"),
+        (status = 200, description = "What it means and what to do.", body = String, content_type = "text/plain",
+            example = json!(explanation(Code::SeatsTaken))),
         NoSuchProblem,
     ),
 )]
 async fn problem(Path(code): Path<String>) -> Result<String, Problem> {
     let code: Code = code.parse().map_err(|()| Problem::new(Code::NotFound))?;
-    Ok(format!("{code} (HTTP {})\n\n{}\n{}\n", code.status(), code.title(), advice(code)))
+    Ok(explanation(code))
+}
+
+fn explanation(code: Code) -> String {
+    format!("{code} (HTTP {})\n\n{}\n{}\n", code.status(), code.title(), advice(code))
 }
 
 fn advice(code: Code) -> &'static str {
@@ -144,7 +151,7 @@ problems!(NoTestCards: RouteNotFound);
     path = "/v1/test-cards",
     tag = "Buy",
     operation_id = "list_test_cards",
-    responses((status = 200, description = "The cards.", body = api::TestCards), NoTestCards),
+    responses((status = 200, description = "The cards.", body = api::TestCards, example = json!(examples::test_cards())), NoTestCards),
 )]
 async fn test_cards(State(app): State<App>) -> Result<Json<api::TestCards>, Problem> {
     let tokens_url = app.tokens_public_url.clone().ok_or(Problem::new(Code::RouteNotFound))?;

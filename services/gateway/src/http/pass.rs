@@ -1,7 +1,7 @@
 //! Passing a request through to the service that answers it.
 
 use axum::body::Body;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::Response;
 use futures::StreamExt;
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, IF_NONE_MATCH};
@@ -11,9 +11,9 @@ use stampede_contracts::{Class, Code, Problem, header};
 
 use super::admit::{Bearer, Caller};
 use super::body;
+use super::extract::Priority;
 use crate::app::App;
 use crate::clients::upstream::{Delivery, Outgoing};
-use crate::domain::priority;
 
 /// The fields that pass. All others end here, those between two hops (RFC 9110, 7.6.1) and those that only the door may
 /// write among them.
@@ -27,20 +27,19 @@ const FIELDS: [HeaderName; 7] = [
     HeaderName::from_static(header::ORDER_SECRET),
 ];
 
-const PRIORITY: HeaderName = HeaderName::from_static("priority");
-
 /// A request that is passed through: read within its bounds and stripped of what must not pass.
 #[derive(Debug)]
 pub struct Passing<const BODY_MAX: usize = { body::MAX }> {
     outgoing: Outgoing,
-    priority: Option<HeaderValue>,
+    priority: Priority,
 }
 
 impl<const BODY_MAX: usize> FromRequest<App> for Passing<BODY_MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let Ok(priority) = Priority::from_request_parts(&mut parts, app).await;
         let mut headers = HeaderMap::with_capacity(FIELDS.len() + 4);
         for name in &FIELDS {
             for value in parts.headers.get_all(name) {
@@ -53,7 +52,7 @@ impl<const BODY_MAX: usize> FromRequest<App> for Passing<BODY_MAX> {
         let target = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         let body = body::read(body, BODY_MAX, app.times.body).await?;
         let outgoing = Outgoing { method: parts.method, target, headers, body };
-        Ok(Self { outgoing, priority: parts.headers.get(PRIORITY).cloned() })
+        Ok(Self { outgoing, priority })
     }
 }
 
@@ -97,8 +96,7 @@ impl<const BODY_MAX: usize> Passing<BODY_MAX> {
     }
 
     fn classified(mut self, class: Class) -> Outgoing {
-        let wish = self.priority.as_ref().and_then(|value| value.to_str().ok());
-        let class = priority::class(class, wish);
+        let class = self.priority.class(class);
         self.outgoing.headers.insert(header::CLASS, HeaderValue::from_static(class.as_str()));
         self.outgoing
     }

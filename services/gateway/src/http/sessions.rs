@@ -11,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::admit::{Caller, refused};
+use super::examples;
 use super::openapi::problems;
 use crate::app::App;
 use crate::metrics::Limited;
@@ -35,10 +36,7 @@ problems!(CreateProblems: RateLimited);
         status = 201,
         description = "A session. Send its token as `Authorization: Bearer …`.",
         body = api::Session,
-        example = json!({
-            "token": "stp1.AZLwwaKzfE2OX2BxgpOktQAAAABqK2WA.4tZ0yC0d9b3nV2m1i5cT7p8Qx6Kf2y1aJ0sWl9uXqRk",
-            "expires_at": "2027-01-31T20:00:00.000Z",
-        }),
+        example = json!(examples::session()),
     ), CreateProblems),
 )]
 async fn create(State(app): State<App>, Extension(caller): Extension<Caller>) -> Response {

@@ -6,6 +6,7 @@ use stampede_contracts::{Class, Problem, SectionId, ShowId, api};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::examples;
 use super::extract::Id;
 use super::openapi::problems;
 use super::pass::Passing;
@@ -31,7 +32,7 @@ problems!(SeatProblems: InvalidParameter, ShowNotFound, SectionNotFound);
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before."),
         ("limit" = Option<u32>, Query, description = "How many, 1 to 100.", minimum = 1, maximum = 100, example = 20),
     ),
-    responses((status = 200, description = "A page of shows.", body = api::Page<api::ShowSummary>), ListProblems),
+    responses((status = 200, description = "A page of shows.", body = api::Page<api::ShowSummary>, example = json!(examples::shows())), ListProblems),
 )]
 async fn list(State(app): State<App>, request: Passing) -> Result<Response, Problem> {
     request.to(&app, CATALOG, Class::Browse).await
@@ -46,7 +47,7 @@ async fn list(State(app): State<App>, request: Passing) -> Result<Response, Prob
     tag = "Browse",
     operation_id = "get_show",
     params(("show_id" = ShowId, Path, description = "The show.")),
-    responses((status = 200, description = "The show.", body = api::Show), ShowProblems),
+    responses((status = 200, description = "The show.", body = api::Show, example = json!(examples::show())), ShowProblems),
 )]
 async fn show(State(app): State<App>, _show: Id<ShowId>, request: Passing) -> Result<Response, Problem> {
     request.to(&app, CATALOG, Class::Browse).await
@@ -62,7 +63,7 @@ async fn show(State(app): State<App>, _show: Id<ShowId>, request: Passing) -> Re
         ("show_id" = ShowId, Path, description = "The show."),
         ("section" = SectionId, Query, description = "The section."),
     ),
-    responses((status = 200, description = "The seats of the section.", body = api::SeatMap), SeatProblems),
+    responses((status = 200, description = "The seats of the section.", body = api::SeatMap, example = json!(examples::seats())), SeatProblems),
 )]
 async fn seats(State(app): State<App>, _show: Id<ShowId>, request: Passing) -> Result<Response, Problem> {
     request.to(&app, CATALOG, Class::Browse).await

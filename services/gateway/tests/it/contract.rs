@@ -88,6 +88,10 @@ fn every_operation_is_complete() {
         for requirement in operation["security"].as_array().into_iter().flatten() {
             assert!(requirement.as_object().unwrap().keys().all(|name| schemes.contains_key(name)), "{at}");
         }
+        for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+            let example = content.get("example").or(content.get("examples"));
+            assert!(example.is_some(), "{at}: {kind} without an example");
+        }
         check_parameters(&document, &at, &path, &operation);
         check_responses(&document, &at, &operation);
     }
@@ -123,6 +127,10 @@ fn check_responses(document: &Value, at: &str, operation: &Value) {
         let response = resolved(document, response);
         assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{at}: {status}");
         let number: u16 = status.parse().unwrap();
+        for (kind, content) in response["content"].as_object().into_iter().flatten() {
+            let named = content["examples"].as_object().is_some_and(|examples| !examples.is_empty());
+            assert!(named || content.get("example").is_some(), "{at}: {status} {kind} without an example");
+        }
         if number >= 400 {
             let content = &response["content"]["application/problem+json"];
             assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem", "{at}: {status}");

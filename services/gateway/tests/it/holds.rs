@@ -14,7 +14,7 @@ use stampede_contracts::inventory::{
     Want,
 };
 use stampede_contracts::topology::LAYOUT;
-use stampede_contracts::{BlockId, Code, HoldId, Money, Problem, SectionId, ShowId, Timestamp};
+use stampede_contracts::{BlockId, Class, Code, HoldId, Money, Problem, SectionId, ShowId, Timestamp};
 use stampede_testkit::eventually;
 
 use crate::support::{PATIENCE, Stage, problem};
@@ -236,4 +236,24 @@ async fn without_inventory_it_is_unavailable_or_late() {
     let response = request.send().await.unwrap();
     assert!([503, 504].contains(&response.status().as_u16()));
     problem(response).await;
+}
+
+#[tokio::test]
+async fn a_client_lowers_the_class_of_its_hold_and_never_raises_it() {
+    let stage = Stage::start().await;
+    let classes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&classes);
+    stage
+        .inventory(move |responder| {
+            responder.on::<Hold, _, _>(move |_: PlaceHold, Context { class, .. }| {
+                seen.lock().unwrap().push(class);
+                std::future::ready(Err(Problem::new(Code::SeatsTaken)))
+            })
+        })
+        .await;
+    let (token, show) = (stage.session().await, ShowId::new());
+    for wish in ["u=0", "u=4", "u=7"] {
+        hold(&stage, &token, show, "k").header("priority", wish).json(&best()).send().await.unwrap();
+    }
+    assert_eq!(*classes.lock().unwrap(), [Class::Hold, Class::Join, Class::Browse]);
 }
