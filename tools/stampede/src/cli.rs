@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{buy, check_layers, down, load, provision, restart, status, test, up};
+use crate::commands::{buy, check_layers, down, load, provision, restart, status, test, up, verify};
 use crate::control::Keep;
 use crate::run_file::RunFile;
 use crate::secrets::Secrets;
@@ -43,6 +43,13 @@ enum Command {
         place: Place,
         #[command(flatten)]
         load: load::Load,
+    },
+    /// Hold databases, ledgers, streams, logs and what buyers were told against what must always hold.
+    Verify {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        verify: verify::Verify,
     },
     /// Make or update the streams, buckets and consumers of NATS.
     Provision(Provision),
@@ -191,6 +198,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
             load.run(&gateway, operator, place.create()?.root()).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Verify { place, verify } => verify.run(&place.existing()?).await,
         Command::Provision(options) => provision::run(&options).await,
         Command::Test(options) => test::run(&options.filter).await,
         Command::CheckLayers => check_layers::run().await,

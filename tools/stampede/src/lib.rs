@@ -24,5 +24,6 @@ mod seed;
 mod services;
 mod signals;
 pub mod state;
+pub mod verify;
 
 pub use process::identity::Identity;

@@ -19,6 +19,7 @@ const WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// Buy tickets and tell every step.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub struct Buy {
     /// The gateway; without it, the one that `up` started.
     #[arg(long)]

@@ -11,6 +11,7 @@ use crate::load::{self, Habits, Outcome, Plan};
 
 /// Send a stampede of buyers: open loop, whole journeys.
 #[derive(Debug, Args)]
+#[group(skip)]
 pub struct Load {
     /// The gateway; without it, the one that `up` started.
     #[arg(long)]

@@ -9,3 +9,4 @@ pub(crate) mod restart;
 pub(crate) mod status;
 pub(crate) mod test;
 pub(crate) mod up;
+pub(crate) mod verify;
