@@ -1,4 +1,9 @@
 //! The whole platform, as a person starts it: real services, real NATS, real Postgres.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod bad_input;
+mod crowd;
+mod faults;
+mod provider;
 mod purchase;
+mod stage;

@@ -1,33 +1,158 @@
-//! A purchase through every service.
+//! Purchases through every service: the good way, declined, repeated, cancelled, expired.
 
-use stampede::{
-    client::{Client, With, new_key, new_order},
-    platform::{Options, Platform},
+use stampede::client::{With, new_key};
+use stampede_contracts::{
+    Code,
+    api::{self, OrderState, TicketState},
+    inventory::HoldState,
 };
-use stampede_contracts::api::{self, NewHold, OrderState};
+use stampede_testkit::eventually;
+
+use crate::stage::{GOOD_CARD, PATIENCE, Stage, free_seats};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_buys_a_ticket() {
-    let platform = Platform::start(Options::default()).await.unwrap();
-    let client = Client::new(&platform.gateway_url).unwrap();
-    let session: api::Session = client.session(None).await.unwrap().json().unwrap();
-    let shows = client.shows().await.unwrap();
-    let show = shows.iter().find(|show| !show.lobby).unwrap();
-    let show: api::Show = client.show(show.show_id).await.unwrap().json().unwrap();
-
-    let key = new_key();
-    let wish = NewHold { section: Some(show.sections[0].section_id), quantity: Some(2), seats: None };
-    let with = With::token(&session.token).key(&key);
-    let hold: api::Hold = client.hold(show.summary.show_id, &wish, with).await.unwrap().json().unwrap();
-    assert_eq!(hold.quantity, 2);
-
-    let cards = client.test_cards().await.unwrap();
-    let card = client.card_token(&cards.tokens_url, &cards.cards[0].card_number).await.unwrap();
-    let order = new_order(hold.hold_id, "Ada Lovelace", "ada@example.org", &card);
-    let key = new_key();
-    let reply = client.order(&order, With::token(&session.token).key(&key)).await.unwrap();
+async fn a_stranger_buys_tickets_and_gets_them_by_mail() {
+    let stage = Stage::start(&[]).await;
+    let (token, show) = (stage.token().await, stage.show("club").await);
+    let before = free_seats(&show);
+    let reply = stage.order(&show, &token, GOOD_CARD).await;
     let order: api::Order = reply.json().unwrap();
-    assert_eq!((reply.status.as_u16(), order.state), (201, OrderState::Confirmed));
-    assert_eq!(order.tickets.len(), 2);
-    platform.stop().await.unwrap();
+    assert_eq!((reply.status.as_u16(), order.state, order.tickets.len()), (201, OrderState::Confirmed, 2));
+    assert!(reply.trace_id().is_some());
+    stage.free_seats_become("club", before - 2).await;
+
+    // The mail with both codes lies where a person can read it, and the timeline says that it went out.
+    let mails = stage.platform.state.root().join("mail/new");
+    eventually(PATIENCE, async || {
+        let mail = std::fs::read_dir(&mails).into_iter().flatten().flatten().next();
+        mail.is_some_and(|mail| {
+            // Long lines are folded by the transfer encoding.
+            let text = std::fs::read_to_string(mail.path())
+                .unwrap_or_default()
+                .replace("=\r\n", "")
+                .replace("=\n", "");
+            order.tickets.iter().all(|ticket| text.contains(&ticket.ticket_id.to_string()))
+        })
+    })
+    .await;
+    eventually(PATIENCE, async || {
+        let now = stage.read(order.order_id, &token).await;
+        now.timeline.iter().any(|entry| entry.step == "notify" && entry.state == "done")
+    })
+    .await;
+
+    // Nobody else sees it; the secret does.
+    let stranger = stage.token().await;
+    for with in [With::token(&stranger), With { secret: Some("guess"), ..With::default() }] {
+        let reply = stage.client.read_order(order.order_id, with).await.unwrap();
+        assert!(matches!(reply.status.as_u16(), 401 | 404), "{}", reply.status);
+    }
+    let secret = order.order_secret.unwrap();
+    let with = With { secret: Some(&secret), ..With::default() };
+    let read: api::Order = stage.client.read_order(order.order_id, with).await.unwrap().json().unwrap();
+    assert_eq!(read.order_secret, None);
+    stage.platform.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declined_card_gives_the_seats_back_and_another_card_buys_them() {
+    let stage = Stage::start(&[]).await;
+    let (token, show) = (stage.token().await, stage.show("club").await);
+    let hold: api::Hold = stage.hold(&show, &token, 2).await.json().unwrap();
+    let declined = stage.new_order(&hold, "4000000000000002").await;
+    let (first, second) = (new_key(), new_key());
+    let reply = stage.client.order(&declined, With::token(&token).key(&first)).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.code()), (402, Some(Code::PaymentDeclined)));
+    let held: api::Hold = stage.client.read_hold(hold.hold_id, &token).await.unwrap().json().unwrap();
+    assert_eq!(held.state, HoldState::Held);
+    let order = stage.new_order(&hold, GOOD_CARD).await;
+    let reply = stage.client.order(&order, With::token(&token).key(&second)).await.unwrap();
+    assert_eq!(reply.status.as_u16(), 201);
+    // The first key still says what it said.
+    let again = stage.client.order(&declined, With::token(&token).key(&first)).await.unwrap();
+    assert_eq!(again.status.as_u16(), 402);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_has_one_effect_and_one_reply() {
+    let stage = Stage::start(&[]).await;
+    let (token, show) = (stage.token().await, stage.show("club").await);
+    let hold: api::Hold = stage.hold(&show, &token, 2).await.json().unwrap();
+    let order = stage.new_order(&hold, GOOD_CARD).await;
+    let key = new_key();
+    let with = With::token(&token).key(&key);
+    let (first, second) = tokio::join!(stage.client.order(&order, with), stage.client.order(&order, with));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    let third = stage.client.order(&order, with).await.unwrap();
+    assert_eq!(first.status.as_u16(), 201);
+    for other in [&second, &third] {
+        assert_eq!((other.status, &other.body), (first.status, &first.body));
+    }
+    let mine: api::Page<api::Order> = stage
+        .client
+        .send(reqwest::Method::GET, "/v1/orders", With::token(&token), None)
+        .await
+        .unwrap()
+        .json()
+        .unwrap();
+    assert_eq!(mine.items.len(), 1);
+
+    let mut other = order.clone();
+    other.buyer.name = "Somebody Else".into();
+    let reply = stage.client.order(&other, with).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.code()), (422, Some(Code::KeyReused)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_order_frees_its_seats_and_revokes_its_tickets() {
+    let stage = Stage::start(&[]).await;
+    let (token, show) = (stage.token().await, stage.show("club").await);
+    let before = free_seats(&show);
+    let order: api::Order = stage.order(&show, &token, GOOD_CARD).await.json().unwrap();
+    for _ in 0..2 {
+        let reply = stage.client.cancel(order.order_id, With::token(&token)).await.unwrap();
+        assert!(reply.status.is_success(), "{}", reply.status);
+    }
+    stage.becomes(order.order_id, &token, OrderState::Cancelled).await;
+    let now = stage.read(order.order_id, &token).await;
+    assert!(now.tickets.iter().all(|ticket| ticket.state == TicketState::Revoked));
+    assert!(
+        now.timeline.iter().any(|entry| entry.step == "refund" && entry.state == "done"),
+        "{:?}",
+        now.timeline
+    );
+    stage.free_seats_become("club", before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_expired_buys_nothing() {
+    let stage = Stage::start(&["inventory.HOLD_SECONDS=1"]).await;
+    let (token, show) = (stage.token().await, stage.show("club").await);
+    let before = free_seats(&show);
+    let hold: api::Hold = stage.hold(&show, &token, 2).await.json().unwrap();
+    let order = stage.new_order(&hold, GOOD_CARD).await;
+    stage.free_seats_become("club", before - 2).await;
+    stage.free_seats_become("club", before).await;
+    let key = new_key();
+    let reply = stage.client.order(&order, With::token(&token).key(&key)).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.code()), (409, Some(Code::HoldGone)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_show_with_a_lobby_asks_for_a_pass_and_its_holder_buys() {
+    let stage = Stage::start(&[]).await;
+    let shows = stage.client.shows().await.unwrap();
+    let slug = shows.iter().find(|show| show.lobby).map(|show| show.slug.clone()).unwrap();
+    let (token, show) = (stage.token().await, stage.show(&slug).await);
+    let (key, wish) = (new_key(), crate::stage::best(&show, 1));
+    let reply = stage.client.hold(show.summary.show_id, &wish, With::token(&token).key(&key)).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.code()), (403, Some(Code::PassRequired)));
+    // Another session's pass is none.
+    let pass = stage.pass(&show, &token).await;
+    let stranger = stage.token().await;
+    let with = With::token(&stranger).key(&key).pass(pass.as_deref());
+    let reply = stage.client.hold(show.summary.show_id, &wish, with).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.code()), (403, Some(Code::PassInvalid)));
+    let reply = stage.order(&show, &token, GOOD_CARD).await;
+    assert_eq!(reply.status.as_u16(), 201);
 }
