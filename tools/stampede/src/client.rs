@@ -196,16 +196,16 @@ impl Client {
     ///
     /// # Errors
     /// When there was no answer.
-    pub async fn show(&self, show: ShowId) -> Result<Reply> {
-        self.get(&format!("/v1/shows/{show}"), With::default()).await
+    pub async fn show(&self, show: ShowId, with: With<'_>) -> Result<Reply> {
+        self.get(&format!("/v1/shows/{show}"), with).await
     }
 
     /// `GET /v1/shows/{show_id}/seats`.
     ///
     /// # Errors
     /// When there was no answer.
-    pub async fn seats(&self, show: ShowId, section: SectionId) -> Result<Reply> {
-        self.get(&format!("/v1/shows/{show}/seats?section={section}"), With::default()).await
+    pub async fn seats(&self, show: ShowId, section: SectionId, with: With<'_>) -> Result<Reply> {
+        self.get(&format!("/v1/shows/{show}/seats?section={section}"), with).await
     }
 
     /// `POST /v1/shows/{show_id}/lobby`.

@@ -68,7 +68,7 @@ impl Buy {
         let teller = Teller { started: Instant::now() };
 
         let summary = self.choose_show(&client).await?;
-        let show: api::Show = client.show(summary.show_id).await?.json()?;
+        let show: api::Show = client.show(summary.show_id, With::default()).await?.json()?;
         teller.tell("show", format!("{} at {}, {}", summary.title, summary.venue.name, summary.starts_at));
         let section = self.choose_section(&show)?;
 

@@ -10,7 +10,7 @@ use stampede_contracts::{
 };
 use tokio::time::Instant;
 
-use super::{Outcome, Stage, show_now};
+use super::{Outcome, Stage};
 use crate::client::{Reply, With, new_key, new_order};
 
 /// How long a buyer waits in a lobby.
@@ -103,7 +103,7 @@ impl Journey {
         let session: api::Session = self.success("session", None, reply).await?;
         let token = session.token;
 
-        let wish = self.browse(&show).await?;
+        let wish = self.browse(&show, &token).await?;
         if self.chance(self.stage.habits.give_up) && !show.lobby {
             return Ok(Outcome::GaveUp);
         }
@@ -132,12 +132,9 @@ impl Journey {
     }
 
     /// Looks at the show; says which sections to try, in order.
-    async fn browse(&mut self, show: &ShowSummary) -> Step<Vec<SectionId>> {
-        let sent = Instant::now();
-        let Ok(now) = show_now(&self.stage.client, show.show_id).await else {
-            return Err(Ended(Outcome::Silence));
-        };
-        self.stage.report.took("show", sent.elapsed());
+    async fn browse(&mut self, show: &ShowSummary, token: &str) -> Step<Vec<SectionId>> {
+        let reply = self.stage.client.show(show.show_id, With::token(token)).await;
+        let now: api::Show = self.success("show", None, reply).await?;
         let free = |section: &api::Section| section.availability.map_or(1, |now| now.free);
         let mut open: Vec<_> = now.sections.iter().filter(|section| free(section) > 0).collect();
         // A copy a moment behind may say that nothing is left when the last hold has just ended: everybody tries.
@@ -150,7 +147,7 @@ impl Journey {
         if let Some(section) = wish.first()
             && self.chance(self.stage.habits.look_at_map)
         {
-            let reply = self.stage.client.seats(show.show_id, *section).await;
+            let reply = self.stage.client.seats(show.show_id, *section, With::token(token)).await;
             self.heard("seats", None, reply).await?;
         }
         Ok(wish)

@@ -13,10 +13,7 @@ mod target;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use stampede_contracts::{
-    ShowId,
-    api::{self, ShowSummary},
-};
+use stampede_contracts::api::ShowSummary;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 pub use history::{Entry, History, read as read_history};
@@ -132,9 +129,4 @@ fn choose_shows(all: Vec<ShowSummary>, wanted: &[String]) -> Result<Vec<ShowSumm
         found.cloned().with_context(|| format!("there is no show {name}; there are: {}", known()))
     };
     wanted.iter().map(named).collect()
-}
-
-/// How a show stands now.
-async fn show_now(client: &Client, show: ShowId) -> Result<api::Show> {
-    client.show(show).await?.json()
 }

@@ -100,7 +100,7 @@ async fn bad_input_is_named_and_changes_nothing() {
         let (key, lobby) =
             (new_key(), stage.client.shows().await.unwrap().into_iter().find(|show| show.lobby).unwrap());
         let shown: stampede_contracts::api::Show =
-            stage.client.show(lobby.show_id).await.unwrap().json().unwrap();
+            stage.client.show(lobby.show_id, With::default()).await.unwrap().json().unwrap();
         let with = With::token(&token).key(&key).pass(Some(pass));
         check("pass", stage.client.hold(lobby.show_id, &crate::stage::best(&shown, 1), with).await.unwrap());
     }

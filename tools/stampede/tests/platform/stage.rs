@@ -36,7 +36,7 @@ impl Stage {
     pub async fn show(&self, slug: &str) -> api::Show {
         let shows = self.client.shows().await.unwrap();
         let summary = shows.iter().find(|show| show.slug.contains(slug)).unwrap();
-        self.client.show(summary.show_id).await.unwrap().json().unwrap()
+        self.client.show(summary.show_id, With::default()).await.unwrap().json().unwrap()
     }
 
     /// Waits in the lobby for a pass, if the show has one.
