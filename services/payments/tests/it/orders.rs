@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use futures::StreamExt;
-use stampede_bus::{Bus, Message, Responder, ResponderSettings};
+use stampede_bus::{
+    Bus, Consumer, ConsumerSettings, Delivery, Message, Responder, ResponderSettings, Verdict,
+};
 use stampede_contracts::command::{PaymentAction, PaymentCommand};
 use stampede_contracts::event::{PaymentOutcome, PaymentResult};
 use stampede_contracts::orders::{Card as CardFunction, CardOf};
+use stampede_contracts::topology::EVT_FACTS;
 use stampede_contracts::{Code, Money, OrderId, Problem, StepId};
 use stampede_psp_sim::card::Card;
 use stampede_testkit::eventually;
@@ -32,7 +34,7 @@ type Tokens = Arc<Mutex<HashMap<OrderId, Option<String>>>>;
 type Results = Arc<Mutex<Vec<(String, PaymentResult)>>>;
 
 impl Orders {
-    pub async fn start(bus: Bus, operator: &Bus) -> Self {
+    pub fn start(bus: Bus) -> Self {
         let (tokens, results) = (Tokens::default(), Results::default());
         let (hold_back, held_back) = watch::channel(false);
         let settings = ResponderSettings {
@@ -52,18 +54,14 @@ impl Orders {
         });
         let answering = tokio::spawn(async move { responder.run(CancellationToken::new()).await.unwrap() });
 
-        let mut subscriber = operator.client().subscribe("evt.payments.result.v1.>").await.unwrap();
-        operator.client().flush().await.unwrap();
+        // From the stream and not from the subject: JetStream drops what it takes for a duplicate.
+        let consumer = Consumer::new(bus.clone(), EVT_FACTS, "orders-payments", ConsumerSettings::default());
         let heard = Arc::clone(&results);
-        let listening = tokio::spawn(async move {
-            while let Some(message) = subscriber.next().await {
-                let message = Message::from_nats(&message).unwrap();
-                let result: PaymentResult = serde_json::from_slice(&message.payload).unwrap();
-                assert_eq!(message.correlation_id, Some(result.order_id.to_string()));
-                assert_eq!(message.causation_id, Some(result.step_id.to_string()));
-                heard.lock().unwrap().push((message.ce_id, result));
-            }
+        let listening = consumer.run(CancellationToken::new(), move |batch| {
+            heard.lock().unwrap().extend(batch.iter().map(read));
+            async move { Ok(batch.iter().map(|_| Verdict::Done).collect()) }
         });
+        let listening = tokio::spawn(async move { listening.await.unwrap() });
         let tasks = [AbortOnDropHandle::new(answering), AbortOnDropHandle::new(listening)];
         Self { bus, tokens, results, hold_back, _tasks: tasks }
     }
@@ -115,6 +113,13 @@ impl Orders {
     pub fn results(&self) -> Vec<(String, PaymentResult)> {
         self.results.lock().unwrap().clone()
     }
+}
+
+fn read(delivery: &Delivery) -> (String, PaymentResult) {
+    let result: PaymentResult = delivery.decode().unwrap();
+    assert_eq!(delivery.correlation_id, Some(result.order_id.to_string()));
+    assert_eq!(delivery.causation_id, Some(result.step_id.to_string()));
+    (delivery.ce_id.clone(), result)
 }
 
 /// Whether card tokens are held back.

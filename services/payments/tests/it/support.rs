@@ -87,7 +87,7 @@ impl World {
         let operator = connect(&nats, "operator", "operator-1").await;
         provision(operator.jetstream()).await;
         let orders_bus = connect(&nats, "orders", "orders-1").await;
-        let orders = Orders::start(orders_bus.clone(), &operator).await;
+        let orders = Orders::start(orders_bus.clone());
 
         let webhook_listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         webhook_listener.set_nonblocking(true).unwrap();

@@ -94,7 +94,10 @@ async fn an_outage_of_the_provider_is_outlasted_without_using_up_deliveries() {
 
 #[tokio::test]
 async fn while_orders_is_away_the_card_is_asked_for_again() {
-    let (world, _replica) = World::start().await;
+    let mut world = World::new().await;
+    // An attempt ends before orders would have to answer.
+    world.config.work.lease = Duration::from_secs(2);
+    let _replica = world.replica("payments-1").await;
     world.orders.hold_back_tokens(Held::Yes);
     let command = authorise(world.orders.place(Card::Works));
     world.orders.send(&command).await;
@@ -159,6 +162,25 @@ async fn a_void_ends_an_authorisation_in_flight() {
     assert_eq!(world.orders.outcome(command.step_id).await, refused("voided"));
     eventually(PATIENCE, async || !world.sim.is_in_flight(&key)).await;
     assert_eq!(world.psp_status(command.step_id).await.as_deref(), Some("cancelled"), "it did not land");
+    world.check().await;
+}
+
+#[tokio::test]
+async fn an_authorisation_that_was_given_up_is_not_asked_for_even_if_the_void_died() {
+    let mut world = World::new().await;
+    let (store, _worker) = world.bare_worker().await;
+    let command = authorise(world.orders.place(Card::Works));
+    let wanted = vec![Wanted { command: about(&command, Void), traceparent: None }];
+    let void = store.take(wanted, 1).await.unwrap().leased.remove(0);
+    store.give_up(command.step_id, &void).await.unwrap();
+    sqlx::query("UPDATE operation SET due_at = now() WHERE action = 'authorise'")
+        .execute(world.database.pool())
+        .await
+        .unwrap();
+
+    let _replica = world.replica("payments-1").await;
+    assert_eq!(world.orders.outcome(command.step_id).await, refused("voided"));
+    assert_eq!(world.psp_ledger().await, ["cancel cancelled"]);
     world.check().await;
 }
 
