@@ -10,8 +10,9 @@ use stampede_contracts::event::PaymentOutcome;
 use stampede_contracts::{OrderId, SessionId, TicketId};
 use stampede_testkit::eventually;
 
+use crate::client::fetch;
 use crate::players::Manner;
-use crate::stage::{PATIENCE, Stage, fetch};
+use crate::stage::{PATIENCE, Stage};
 
 #[tokio::test]
 async fn strangers_find_nothing_and_the_secret_opens_everything() {
@@ -77,7 +78,7 @@ async fn an_order_is_followed_on_any_replica_until_it_is_settled() {
     eventually(PATIENCE, async || stage.payments.received(PaymentAction::Capture) > 0).await;
 
     let path = format!("/v1/orders/{order}/events");
-    let follow = async |node: &crate::stage::Node| {
+    let follow = async |node: &crate::client::Node| {
         let response = node.get(&path, cart.session).send().await.unwrap();
         tokio::time::timeout(PATIENCE, events(response)).await.unwrap()
     };

@@ -8,8 +8,9 @@ use stampede_contracts::inventory::HoldState;
 use stampede_contracts::{OrderId, SessionId, Timestamp};
 use stampede_testkit::eventually;
 
+use crate::client::{Cart, Node, told};
 use crate::players::{Balance, Manner};
-use crate::stage::{Cart, Node, PATIENCE, Stage, told};
+use crate::stage::{PATIENCE, Stage};
 
 /// An order that is under way: its request got 202.
 async fn under_way(node: &Node, cart: &Cart) -> OrderId {

@@ -9,6 +9,7 @@
 
 mod access;
 mod cancel;
+mod client;
 mod players;
 mod process;
 mod purchase;

@@ -11,8 +11,9 @@ use stampede_contracts::{OrderId, SessionId};
 use stampede_telemetry::Telemetry;
 use stampede_testkit::eventually;
 
+use crate::client::{Cart, fetch, told};
 use crate::players::{Balance, Manner};
-use crate::stage::{CARD, Cart, EMAIL, NAME, PATIENCE, Stage, fetch, told};
+use crate::stage::{CARD, EMAIL, NAME, PATIENCE, Stage};
 
 pub const SOLD: Balance = Balance { authorised: 9_000, voided: 0, captured: 9_000, refunded: 0 };
 
@@ -282,4 +283,24 @@ async fn a_page_has_the_newest_orders_first() {
         let answer = fetch(node.get(&format!("/v1/orders?{wrong}"), session)).await;
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "invalid_parameter"), "{wrong}");
     }
+}
+
+#[tokio::test]
+async fn a_key_is_kept_for_its_time_and_forgotten_then() {
+    let stage = Stage::set().await;
+    let node = stage.node(&[]).await;
+    let cart = stage.cart();
+    let first = node.place(&cart).await;
+    assert_eq!(node.place(&cart).await, first);
+
+    let _forgetful = stage.node(&[("KEYS_KEPT_FOR_MS", "1")]).await;
+    let keys = || async {
+        let keys =
+            sqlx::query_scalar::<_, i64>("SELECT count(idempotency_key) + count(reply_body) FROM orders");
+        keys.fetch_one(stage.database.pool()).await.unwrap()
+    };
+    eventually(PATIENCE, async || keys().await == 0).await;
+    let second = node.place(&cart).await;
+    assert_eq!(second.code(), "hold_gone", "a new order, for a hold that is sold");
+    assert_eq!(node.order(first.order().order_id, cart.session).await.state, OrderState::Confirmed);
 }

@@ -10,9 +10,10 @@ use stampede_contracts::{OrderId, StepId};
 use stampede_orders::events;
 use stampede_testkit::eventually;
 
+use crate::client::{Cart, Node, told};
 use crate::players::{Balance, Manner};
 use crate::purchase::SOLD;
-use crate::stage::{Cart, Node, PATIENCE, Stage, told};
+use crate::stage::{PATIENCE, Stage};
 
 /// Small patience, so that what was lost is soon sent again.
 const EAGER: &[(&str, &str)] = &[("RETRY_AFTER_MS", "200"), ("RETRY_MAX_MS", "1000")];
@@ -288,6 +289,22 @@ async fn losing_all_of_jetstream_loses_no_order() {
     eventually(PATIENCE, async || stage.operator.is_connected()).await;
     stampede_testkit::provision(stage.operator.jetstream()).await;
     stage.payments.set(PaymentAction::Authorise, Manner::Good);
+    let order = answer.order().order_id;
+    eventually(PATIENCE * 2, async || node.order(order, cart.session).await.state == OrderState::Confirmed)
+        .await;
+    assert_eq!(stage.payments.balance(order), SOLD);
+}
+
+#[tokio::test]
+async fn while_nats_is_away_orders_are_taken_and_wait() {
+    let mut stage = Stage::set().await;
+    let node = stage.node(EAGER).await;
+    stage.nats.stop();
+    let cart = stage.cart();
+    let answer = node.place_within(&cart, 500).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+
+    stage.nats.restart().await;
     let order = answer.order().order_id;
     eventually(PATIENCE * 2, async || node.order(order, cart.session).await.state == OrderState::Confirmed)
         .await;

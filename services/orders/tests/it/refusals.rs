@@ -8,8 +8,9 @@ use stampede_contracts::event::PaymentOutcome;
 use stampede_contracts::inventory::HoldState;
 use stampede_testkit::eventually;
 
+use crate::client::{Cart, told};
 use crate::players::{Balance, Manner};
-use crate::stage::{Cart, PATIENCE, Stage, told};
+use crate::stage::{PATIENCE, Stage};
 
 #[tokio::test]
 async fn a_decline_gives_the_hold_back_and_another_card_can_be_tried() {

@@ -3,12 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
-use serde_json::{Value, json};
 use stampede_bus::{Bus, Settings};
-use stampede_contracts::api::{self, OrderState};
+use stampede_contracts::SessionId;
 use stampede_contracts::topology::{User, users};
-use stampede_contracts::{HoldId, OrderId, SessionId};
 use stampede_idempotency::Fingerprinter;
 use stampede_orders::app::{App, Parts};
 use stampede_orders::clients::Inventory as InventoryClient;
@@ -20,12 +17,12 @@ use stampede_orders::wakeups::Wakeups;
 use stampede_orders::{MIGRATOR, SERVICE};
 use stampede_outbox::Outbox;
 use stampede_service::{Command, Env, Node as ServiceNode};
-use stampede_testkit::{Database, Nats, eventually, free_port, fresh_database};
-use tokio::runtime::Runtime;
+use stampede_testkit::{Database, Nats, free_port, fresh_database};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::client::{Cart, Node};
 use crate::players::{Inventory, Notify, Payments};
 
 /// Long enough for a busy machine; nothing that succeeds waits for it.
@@ -120,13 +117,7 @@ impl Stage {
             let node = ServiceNode::with_env(SERVICE, "test", env, Command::Serve).unwrap();
             stampede_orders::run(node).await.unwrap();
         });
-        let node = Node {
-            base: format!("http://127.0.0.1:{port}"),
-            http: Client::builder().pool_max_idle_per_host(0).build().unwrap(),
-            runtime: Some(runtime),
-        };
-        node.is_up().await;
-        node
+        Node::start(port, runtime).await
     }
 
     /// The application alone, without anything that goes on by itself.
@@ -201,151 +192,4 @@ impl Stage {
         let stream = self.operator.jetstream().get_stream("DLQ").await.unwrap();
         stream.cached_info().state.messages
     }
-}
-
-/// What a buyer sends.
-#[derive(Debug, Clone)]
-pub struct Cart {
-    pub session: SessionId,
-    pub hold: HoldId,
-    pub key: String,
-    pub body: Value,
-}
-
-impl Cart {
-    pub fn of(session: SessionId, hold: HoldId) -> Self {
-        let body = json!({
-            "hold_id": hold,
-            "buyer": {"name": NAME, "email": EMAIL},
-            "payment": {"card_token": CARD},
-        });
-        Self { session, hold, key: format!("\"{}\"", uuid::Uuid::new_v4()), body }
-    }
-}
-
-/// A node of orders, in a runtime of its own.
-pub struct Node {
-    pub base: String,
-    http: Client,
-    runtime: Option<Runtime>,
-}
-
-/// An answer, down to the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub location: Option<String>,
-    pub retry_after: Option<String>,
-    pub media_type: String,
-    pub body: String,
-}
-
-impl Answer {
-    async fn read(response: Response) -> Self {
-        let header =
-            |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-        Self {
-            status: response.status(),
-            location: header("location"),
-            retry_after: header("retry-after"),
-            media_type: header("content-type").unwrap_or_default(),
-            body: response.text().await.unwrap(),
-        }
-    }
-
-    pub fn order(&self) -> api::Order {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    pub fn code(&self) -> String {
-        let problem: Value = serde_json::from_str(&self.body).unwrap();
-        assert_eq!(self.media_type, "application/problem+json");
-        problem["code"].as_str().unwrap().to_owned()
-    }
-}
-
-impl Node {
-    async fn is_up(&self) {
-        let url = format!("{}/v1/ticket-keys", self.base);
-        eventually(PATIENCE, async || self.http.get(&url).send().await.is_ok()).await;
-    }
-
-    /// Everything stops at its next await, and nobody says goodbye.
-    pub fn crash(mut self) {
-        self.runtime.take().unwrap().shutdown_background();
-    }
-
-    pub fn post(&self, path: &str, session: SessionId) -> RequestBuilder {
-        self.http.post(format!("{}{path}", self.base)).header("stampede-session", session.to_string())
-    }
-
-    pub fn get(&self, path: &str, session: SessionId) -> RequestBuilder {
-        self.http.get(format!("{}{path}", self.base)).header("stampede-session", session.to_string())
-    }
-
-    /// Without any session.
-    pub fn anonymous(&self, path: &str) -> RequestBuilder {
-        self.http.get(format!("{}{path}", self.base))
-    }
-
-    /// A request to place the order.
-    pub fn placing(&self, cart: &Cart, deadline_ms: u64) -> RequestBuilder {
-        self.post("/v1/orders", cart.session)
-            .header("idempotency-key", &cart.key)
-            .header("deadline-ms", deadline_ms)
-            .json(&cart.body)
-    }
-
-    /// Places the order and waits for the answer.
-    pub async fn place(&self, cart: &Cart) -> Answer {
-        self.place_within(cart, 10_000).await
-    }
-
-    pub async fn place_within(&self, cart: &Cart, deadline_ms: u64) -> Answer {
-        Answer::read(self.placing(cart, deadline_ms).send().await.unwrap()).await
-    }
-
-    pub async fn cancel(&self, order: OrderId, session: SessionId) -> Answer {
-        let request = self.post(&format!("/v1/orders/{order}/cancel"), session).header("deadline-ms", 10_000);
-        Answer::read(request.send().await.unwrap()).await
-    }
-
-    pub async fn cancel_within(&self, order: OrderId, session: SessionId, deadline_ms: u64) -> Answer {
-        let request =
-            self.post(&format!("/v1/orders/{order}/cancel"), session).header("deadline-ms", deadline_ms);
-        Answer::read(request.send().await.unwrap()).await
-    }
-
-    pub async fn order(&self, order: OrderId, session: SessionId) -> api::Order {
-        fetch(self.get(&format!("/v1/orders/{order}"), session)).await.order()
-    }
-
-    /// Waits until the order is in this state.
-    #[track_caller]
-    pub fn reaches(
-        &self,
-        order: OrderId,
-        session: SessionId,
-        state: OrderState,
-    ) -> impl Future<Output = ()> + '_ {
-        eventually(PATIENCE, async move || self.order(order, session).await.state == state)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// Sends a request and reads the answer.
-pub async fn fetch(request: RequestBuilder) -> Answer {
-    Answer::read(request.send().await.unwrap()).await
-}
-
-/// The timeline as words.
-pub fn told(order: &api::Order) -> Vec<String> {
-    order.timeline.iter().map(|entry| format!("{} {}", entry.step, entry.state)).collect()
 }
