@@ -1,11 +1,11 @@
 //! What all handlers share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stampede_bus::{Bus, Members};
 use stampede_idempotency::Fingerprinter;
 use stampede_rate_limit::{NoKeys, RateLimiter};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use stampede_contracts::SessionId;
@@ -13,10 +13,11 @@ use stampede_contracts::SessionId;
 use crate::clients::inventory::Inventory;
 use crate::clients::layout::Layout;
 use crate::clients::upstream::Upstream;
-use crate::config::{Config, ProxyConfig, StreamConfig, TimeConfig};
+use crate::config::{Config, ProxyConfig, TimeConfig};
 use crate::domain::operator::{NoRandomness, OperatorToken};
 use crate::domain::peer::AddressKey;
 use crate::domain::session::SessionTokens;
+use crate::domain::streams::OpenStreams;
 use crate::metrics::Metrics;
 
 /// The gateway's parts. A handle: clones share them.
@@ -66,12 +67,21 @@ pub struct Limits {
 /// Open streams of server-sent events.
 #[derive(Debug)]
 pub struct Streams {
-    /// One permit a stream.
-    pub permits: Arc<Semaphore>,
-    /// How many there may be and how long they last.
-    pub config: StreamConfig,
+    /// How many there are, and may be.
+    pub open: OpenStreams<Client>,
+    /// How long one lasts.
+    pub max_age: Duration,
     /// Cancelled when they have to end.
     pub draining: CancellationToken,
+}
+
+/// Whoever a stream belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// A session.
+    Session(SessionId),
+    /// An address, for those who come with an order's secret.
+    Address(AddressKey),
 }
 
 /// The parts cannot be made.
@@ -111,8 +121,8 @@ impl App {
             proxies: config.proxies,
             times: config.times,
             streams: Streams {
-                permits: Arc::new(Semaphore::new(config.streams.max)),
-                config: config.streams,
+                open: OpenStreams::new(config.streams.max, config.streams.max_per_client),
+                max_age: config.streams.max_age,
                 draining,
             },
             upstream: Upstream::new(members, metrics.clone()),

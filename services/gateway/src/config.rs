@@ -77,6 +77,8 @@ pub struct TimeConfig {
     pub head: Duration,
     /// How long the body of a request may take to arrive.
     pub body: Duration,
+    /// How long a client may refuse to take more of its answer.
+    pub write: Duration,
 }
 
 /// Open streams of server-sent events.
@@ -84,6 +86,8 @@ pub struct TimeConfig {
 pub struct StreamConfig {
     /// How many at once.
     pub max: usize,
+    /// How many of one client at once.
+    pub max_per_client: usize,
     /// How long one lasts; its client connects again.
     pub max_age: Duration,
 }
@@ -130,9 +134,11 @@ impl Config {
                 deadline_max: env.millis_or("DEADLINE_MAX_MS", Duration::from_secs(30))?,
                 head: env.millis_or("HEAD_TIMEOUT_MS", Duration::from_secs(10))?,
                 body: env.millis_or("BODY_TIMEOUT_MS", Duration::from_secs(5))?,
+                write: env.millis_or("WRITE_TIMEOUT_MS", Duration::from_secs(30))?,
             },
             streams: StreamConfig {
                 max: env.parse_or("STREAMS_MAX", 1_000)?,
+                max_per_client: env.parse_or("STREAMS_PER_CLIENT_MAX", 16)?,
                 max_age: env.millis_or("STREAM_MAX_AGE_MS", Duration::from_secs(15 * 60))?,
             },
             tokens_public_url,

@@ -44,6 +44,7 @@ pub async fn run(node: Node) -> Result<ExitCode, BoxError> {
         max: node.settings().http_connections_max,
         idle_timeout: node.settings().http_idle_timeout,
         head_timeout: app.times.head,
+        write_timeout: app.times.write,
     };
     let server = Server { listener, limits, metrics: app.metrics.clone(), router: http::router(app)? };
     Ok(node.serve_with(|stop| server.run(stop)).await)

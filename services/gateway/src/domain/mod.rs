@@ -4,3 +4,4 @@ pub mod operator;
 pub mod peer;
 pub mod priority;
 pub mod session;
+pub mod streams;

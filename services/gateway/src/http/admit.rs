@@ -102,7 +102,7 @@ pub async fn admit(State(app): State<App>, mut request: Request, next: Next) -> 
 /// The answer to somebody whose quota is used up.
 pub fn refused(app: &App, whose: Limited, retry_after: Duration) -> Response {
     app.metrics.rate_limited(whose);
-    // Rounded up, because who comes early is refused again.
-    let seconds = retry_after.as_secs().saturating_add(1);
+    // Rounded up, because who comes early is refused again; the header says the same.
+    let seconds = (retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1);
     Problem::new(Code::RateLimited).retry_after(u32::try_from(seconds).unwrap_or(u32::MAX)).into_response()
 }

@@ -1,5 +1,6 @@
 //! Passing a request through to the service that answers it.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::Response;
@@ -12,7 +13,7 @@ use stampede_contracts::{Class, Code, Problem, header};
 use super::admit::{Bearer, Caller};
 use super::body;
 use super::extract::Priority;
-use crate::app::App;
+use crate::app::{App, Client};
 use crate::clients::upstream::{Delivery, Outgoing};
 
 /// The fields that pass. All others end here, those between two hops (RFC 9110, 7.6.1) and those that only the door may
@@ -32,6 +33,7 @@ const FIELDS: [HeaderName; 7] = [
 pub struct Passing<const BODY_MAX: usize = { body::MAX }> {
     outgoing: Outgoing,
     priority: Priority,
+    client: Client,
 }
 
 impl<const BODY_MAX: usize> FromRequest<App> for Passing<BODY_MAX> {
@@ -46,13 +48,20 @@ impl<const BODY_MAX: usize> FromRequest<App> for Passing<BODY_MAX> {
                 headers.append(name, value.clone());
             }
         }
-        if let Some(Caller { bearer: Bearer::Session(session), .. }) = parts.extensions.get() {
-            headers.insert(header::SESSION, ascii(&session.to_string()));
-        }
+        let Extension(caller) = Extension::<Caller>::from_request_parts(&mut parts, app)
+            .await
+            .map_err(|_missing| Problem::new(Code::Internal))?;
+        let client = match caller.bearer {
+            Bearer::Session(session) => {
+                headers.insert(header::SESSION, ascii(&session.to_string()));
+                Client::Session(session)
+            }
+            Bearer::Absent | Bearer::Operator | Bearer::Invalid => Client::Address(caller.address),
+        };
         let target = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         let body = body::read(body, BODY_MAX, app.times.body).await?;
         let outgoing = Outgoing { method: parts.method, target, headers, body };
-        Ok(Self { outgoing, priority })
+        Ok(Self { outgoing, priority, client })
     }
 }
 
@@ -71,15 +80,15 @@ impl<const BODY_MAX: usize> Passing<BODY_MAX> {
     /// # Errors
     /// `busy` when too many streams are open; see [`to`](Self::to).
     pub async fn events(self, app: &App, service: &'static str, class: Class) -> Result<Response, Problem> {
-        let permit = app.streams.permits.clone().try_acquire_owned();
-        let permit = permit.map_err(|_none| Problem::new(Code::Busy).detail("Too many streams are open."))?;
+        let place = app.streams.open.open(self.client);
+        let place = place.ok_or_else(|| Problem::new(Code::Busy).detail("Too many streams are open."))?;
         let response = app.upstream.pass(service, &self.classified(class), Delivery::Stream).await?;
         if !response.status().is_success() {
             return Ok(response);
         }
-        let held = (permit, app.metrics.stream());
+        let held = (place, app.metrics.stream());
         let draining = app.streams.draining.clone();
-        let max_age = app.streams.config.max_age;
+        let max_age = app.streams.max_age;
         let end = async move {
             // Whichever comes first; the client connects again, perhaps to another gateway.
             let _ = tokio::time::timeout(max_age, draining.cancelled_owned()).await;

@@ -125,3 +125,17 @@ async fn only_so_many_connections_are_served_at_once() {
     drop(held);
     assert_eq!(timeout(PATIENCE, waiting.read(&mut byte)).await.unwrap().unwrap(), 1, "room again");
 }
+
+#[tokio::test]
+async fn whoever_does_not_take_its_answers_is_let_go() {
+    let stage = Stage::start_with(&[("WRITE_TIMEOUT_MS", "1000"), ("ADDRESS_REQUESTS_BURST", "10000")]).await;
+    let mut stream = connect(&stage).await;
+    let ask = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n";
+    // The answers are far more than the buffers between the two can hold.
+    stream.write_all(&ask.repeat(2_000)).await.unwrap();
+    // One is that of the client that waited for the gateway.
+    let open =
+        async |count| stage.metrics().await.contains(&format!("\nstampede_gateway_connections {count}\n"));
+    eventually(PATIENCE, async || open(2).await).await;
+    eventually(PATIENCE, async || open(1).await).await;
+}

@@ -82,6 +82,15 @@ async fn only_so_many_streams_are_open_and_one_that_ends_makes_room() {
 }
 
 #[tokio::test]
+async fn nobody_takes_all_the_places() {
+    let (stage, _events, token) = stage_with_lobby(&[("STREAMS_PER_CLIENT_MAX", "1")]).await;
+    let another = stage.session().await;
+    let _mine = open(&stage, &token).await;
+    assert_eq!(problem(open(&stage, &token).await).await.code, Code::Busy);
+    assert_eq!(open(&stage, &another).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn streams_end_when_the_gateway_drains() {
     let (stage, _events, token) = stage_with_lobby(&[]).await;
     let mut chunks = open(&stage, &token).await.bytes_stream();

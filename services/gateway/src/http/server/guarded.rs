@@ -9,8 +9,10 @@ use std::time::Duration;
 use stampede_contracts::{Code, Problem};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
+use super::ConnectionLimits;
+use super::alarm::Alarm;
 use super::phase::Phase;
 
 /// How long, and for how many bytes, the other side is listened to after the last answer. Closing while it still sends
@@ -21,22 +23,25 @@ const LINGER_MAX_BYTES: u64 = 8 * 1024 * 1024;
 /// How long the last answer may take to be sent.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A TCP stream that gives heads of requests only so much time, and replaces hyper's empty refusals by problems.
+/// A TCP stream that gives heads and answers only so much time, and replaces hyper's empty refusals by problems.
 #[derive(Debug)]
 pub(super) struct Guarded {
     stream: TcpStream,
     phase: Arc<Phase>,
-    head_timeout: Duration,
-    /// Runs from the first byte of a head until the head is complete.
-    head_ends: Option<Pin<Box<Sleep>>>,
+    limits: ConnectionLimits,
+    /// Set from the first byte of a head until the head is complete.
+    head: Alarm,
+    /// Set while the other side takes nothing.
+    writing: Alarm,
     /// What is sent before the connection is closed.
     farewell: Option<Code>,
     is_over: bool,
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TcpStream, phase: Arc<Phase>, head_timeout: Duration) -> Self {
-        Self { stream, phase, head_timeout, head_ends: None, farewell: None, is_over: false }
+    pub(super) fn new(stream: TcpStream, phase: Arc<Phase>, limits: ConnectionLimits) -> Self {
+        let (head, writing) = (Alarm::default(), Alarm::default());
+        Self { stream, phase, limits, head, writing, farewell: None, is_over: false }
     }
 
     /// Sends what is left to say, and closes without losing it.
@@ -54,19 +59,35 @@ impl Guarded {
         let _whatever_comes = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     }
 
-    /// The time is over when this is ready.
-    fn poll_head_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    /// The bytes that came, if any, belong to a head or to what follows one.
+    fn watch_head(&mut self, something_came: bool) {
         if self.phase.is_answering() {
-            self.head_ends = None;
+            self.head.clear();
+        } else if something_came {
+            self.head.set(self.limits.head_timeout);
         }
-        match &mut self.head_ends {
-            None => Poll::Pending,
-            Some(end) => {
-                ready!(end.as_mut().poll(cx));
-                self.farewell = Some(Code::RequestTimeout);
-                Poll::Ready(io::ErrorKind::TimedOut.into())
-            }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watch_head(false);
+        ready!(self.head.poll(cx));
+        self.farewell = Some(Code::RequestTimeout);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// What became of a write; one that is never taken ends with an error.
+    fn watch_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.writing.clear();
+            return written;
         }
+        self.writing.set(self.limits.write_timeout);
+        ready!(self.writing.poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Takes note of hyper's own refusal, which is then not sent: it comes while no request is being answered, and has
@@ -112,16 +133,11 @@ impl AsyncRead for Guarded {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            Poll::Pending => self.poll_head_timeout(cx).map(Err),
+            Poll::Pending => self.poll_head(cx),
             Poll::Ready(result) => {
-                if buffer.filled().len() == before {
-                    self.is_over = true;
-                } else if !self.phase.is_answering() && self.head_ends.is_none() {
-                    let end = Instant::now() + self.head_timeout;
-                    self.head_ends = Some(Box::pin(sleep_until(end)));
-                } else if self.phase.is_answering() {
-                    self.head_ends = None;
-                }
+                let something_came = buffer.filled().len() > before;
+                self.is_over = !something_came;
+                self.watch_head(something_came);
                 Poll::Ready(result)
             }
         }
@@ -133,7 +149,8 @@ impl AsyncWrite for Guarded {
         if self.swallows(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch_write(cx, written)
     }
 
     fn poll_write_vectored(
@@ -146,7 +163,8 @@ impl AsyncWrite for Guarded {
         {
             return Poll::Ready(Ok(only.len()));
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.watch_write(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,9 +1,10 @@
 //! The accept loop of a door that strangers stand before.
 //!
 //! Between our own nodes `stampede-service` serves. Here every wait of a connection has a bound of its own: for the first
-//! byte of a request, for the rest of its head, and for the other side to take note that it is over. And whatever hyper
+//! byte of a request, for the rest of its head, for the client to take its answer, and to take note that it is over. And whatever hyper
 //! would refuse with an empty answer, because it never becomes a request, is refused with a problem.
 
+mod alarm;
 mod guarded;
 mod phase;
 
@@ -46,6 +47,8 @@ pub struct ConnectionLimits {
     pub idle_timeout: Duration,
     /// How long the head of a request may take from its first byte on.
     pub head_timeout: Duration,
+    /// How long the client may refuse to take more of an answer.
+    pub write_timeout: Duration,
 }
 
 /// A listener and what is served on it.
@@ -101,7 +104,7 @@ impl Server {
             // Answers are small and complete: waiting for more bytes would only delay them.
             let _best_effort = stream.set_nodelay(true);
             let phase = Arc::new(Phase::default());
-            let guarded = Guarded::new(stream, Arc::clone(&phase), limits.head_timeout);
+            let guarded = Guarded::new(stream, Arc::clone(&phase), limits);
             let service =
                 service_fn(move |request| answer(router.clone(), peer, Arc::clone(&phase), request));
             let mut connection = http1::Builder::new()
