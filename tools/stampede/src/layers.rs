@@ -132,6 +132,8 @@ fn edge(one: &Crate, other: &Crate, kind: Use, edges: &Edges) -> Option<String> 
         }
         (Layer::Lib, Layer::Service) => Some(format!("the lib {from} imports the service {to}")),
         (Layer::Service, Layer::Service) => Some(format!("the service {from} imports the service {to}")),
+        // A service is tested against the real thing it talks to, for example the provider's simulator.
+        (Layer::Service, Layer::Above) if kind == Use::Tests => None,
         (Layer::Lib | Layer::Service, Layer::Above) => {
             Some(format!("{from} imports {to}, which stands above it"))
         }

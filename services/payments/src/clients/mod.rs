@@ -4,4 +4,4 @@ mod cards;
 mod provider;
 
 pub use cards::{CardToken, Cards};
-pub use provider::{Answer, LedgerPage, LedgerRow, LookUp, Provider, ProviderSettings, Unclear};
+pub use provider::{Answer, BuildError, LedgerPage, LedgerRow, LookUp, Provider, ProviderSettings, Unclear};
