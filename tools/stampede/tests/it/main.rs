@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod data;
+mod features;
 mod life;
 mod rights;
+mod verify;
 
 use std::process::Output;
 use std::time::Duration;
