@@ -61,7 +61,11 @@ async fn what_is_no_event_is_laid_aside_and_does_not_hold_up_the_rest() {
     let nats = Nats::start().await;
     let bus = connect(&nats).await;
     make_work(&bus, worker()).await;
-    bus.jetstream().publish("cmd.test.note", "what is this".into()).await.unwrap().await.unwrap();
+    let mut headers = async_nats::HeaderMap::new();
+    // An order to the server that held for the first publishing only: repeated, it would keep the letter out.
+    headers.insert("Nats-Expected-Stream", WORK);
+    let sent = bus.jetstream().publish_with_headers("cmd.test.note", headers, "what is this".into()).await;
+    sent.unwrap().await.unwrap();
     publish(&bus, &[command("fine")]).await;
 
     let (mut deliveries, ..) = work(&bus, |_| Verdict::Done);

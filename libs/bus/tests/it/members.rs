@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::StreamExt;
 use stampede_bus::{Bus, Members};
 use stampede_contracts::{Heartbeat, Timestamp};
 use stampede_testkit::{Nats, eventually};
@@ -61,6 +62,21 @@ async fn members_are_found_and_leave_when_they_stop_or_take_no_work() {
     })
     .await;
     eventually(PATIENCE, async || members.all("orders").len() == 1).await;
+}
+
+#[tokio::test]
+async fn the_last_word_of_a_member_is_that_it_takes_no_more_work() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    let mut said = bus.client().subscribe("oam.heartbeat.orders.a").await.unwrap();
+    let stop = beat(&bus, "a", Arc::new(AtomicBool::new(true)));
+    let mut ready = async || {
+        let message = tokio::time::timeout(PATIENCE, said.next()).await.unwrap().unwrap();
+        serde_json::from_slice::<Heartbeat>(&message.payload).unwrap().ready
+    };
+    assert!(ready().await);
+    stop.cancel();
+    while ready().await {}
 }
 
 #[tokio::test]
