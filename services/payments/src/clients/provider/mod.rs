@@ -1,5 +1,8 @@
 //! The payment provider. Every call has a key and a deadline; whatever is not a definite answer is [`Unclear`].
 
+mod unclear;
+mod wire;
+
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
@@ -7,12 +10,15 @@ use opentelemetry::metrics::Histogram;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, InvalidHeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::{Deserialize, Serialize};
-use stampede_bus::CallError;
-use stampede_contracts::{Currency, Money, OrderId, StepId, Timestamp, header};
+use stampede_contracts::{Money, OrderId, StepId, header};
 use stampede_service::Secret;
 
+use self::wire::{NewAuthorisation, NewRefund, View};
 use super::CardToken;
 use crate::domain::Fate;
+
+pub use self::unclear::Unclear;
+pub use self::wire::{LedgerPage, LedgerRow};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of an answer that are read. A page of the ledger is the largest.
@@ -42,62 +48,6 @@ pub enum BuildError {
     ApiKey(#[from] InvalidHeaderValue),
 }
 
-/// Nobody knows, or cannot know now. Never a failure: it is found out later.
-#[derive(Debug, thiserror::Error)]
-pub enum Unclear {
-    /// No answer within the time allowed. It may have been done.
-    #[error("no answer in time")]
-    TimedOut,
-    /// The connection could not be made, or broke. It may have been done.
-    #[error("the provider cannot be reached")]
-    Unreachable(#[source] reqwest::Error),
-    /// An answer that settles nothing, such as a 5xx.
-    #[error("the provider answered {0}")]
-    Status(StatusCode),
-    /// An answer that cannot be read.
-    #[error("the provider's answer to {0} cannot be read")]
-    Malformed(&'static str),
-    /// The provider does not accept our API key: an operator has to help.
-    #[error("the provider does not accept our API key ({0})")]
-    Credentials(StatusCode),
-    /// `orders` cannot say now which card pays.
-    #[error("the card token cannot be had now")]
-    NoCard(#[source] CallError),
-    /// A step that this one is about has no outcome yet.
-    #[error("{0} is still open")]
-    Waiting(&'static str),
-    /// Our own database.
-    #[error("the database cannot be used")]
-    Database(#[from] sqlx::Error),
-    /// A result that cannot be written down.
-    #[error("a result has no form in JSON")]
-    Unwritable(#[from] serde_json::Error),
-}
-
-impl Unclear {
-    /// One word, for metrics.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::TimedOut => "timed_out",
-            Self::Unreachable(_) => "unreachable",
-            Self::Status(_) => "status",
-            Self::Malformed(_) => "malformed",
-            Self::Credentials(_) => "credentials",
-            Self::NoCard(_) => "no_card",
-            Self::Waiting(_) => "waiting",
-            Self::Database(_) => "database",
-            Self::Unwritable(_) => "unwritable",
-        }
-    }
-}
-
-impl From<reqwest::Error> for Unclear {
-    fn from(error: reqwest::Error) -> Self {
-        // The URL may be a long one, and says nothing that the span does not.
-        if error.is_timeout() { Self::TimedOut } else { Self::Unreachable(error.without_url()) }
-    }
-}
-
 /// What the provider says to something that is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -114,68 +64,6 @@ pub enum LookUp {
     Found(Fate),
     /// Nothing. It proves nothing: what was sent before may still be on its way.
     NotFound,
-}
-
-/// A page of the provider's ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct LedgerPage {
-    /// Its rows, oldest first.
-    pub operations: Vec<LedgerRow>,
-    /// Where the next page begins; absent on the last.
-    pub next: Option<i64>,
-}
-
-/// A row of the provider's ledger, as far as it concerns us.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct LedgerRow {
-    /// The key.
-    pub key: String,
-    /// What was asked: `authorise`, `capture`, `void`, `refund` or `cancel`.
-    pub kind: String,
-    /// What became of it: `authorised`, `captured`, `voided`, `refunded`, `declined`, `refused` or `cancelled`.
-    pub status: String,
-    /// The provider's name for it.
-    pub id: Option<String>,
-    /// Minor units.
-    pub amount: Option<i64>,
-    /// ISO 4217.
-    pub currency: Option<String>,
-    /// When it was decided, by the provider's clock.
-    pub at: Timestamp,
-}
-
-#[derive(Serialize)]
-struct NewAuthorisation<'a> {
-    card_token: &'a str,
-    amount: i64,
-    currency: Currency,
-    reference: OrderId,
-}
-
-#[derive(Serialize)]
-struct NewRefund {
-    amount: i64,
-}
-
-/// The part of an operation's JSON that says what became of it.
-#[derive(Deserialize)]
-struct View {
-    status: String,
-    id: Option<String>,
-    reason: Option<String>,
-}
-
-impl View {
-    fn fate(self) -> Option<Fate> {
-        let Self { status, id, reason } = self;
-        match status.as_str() {
-            "authorised" | "captured" | "voided" | "refunded" => id.map(|reference| Fate::Done { reference }),
-            "declined" => Some(Fate::Declined { reason: reason.unwrap_or(status) }),
-            "refused" => Some(Fate::Refused { reason: reason.unwrap_or(status) }),
-            "cancelled" => Some(Fate::Cancelled),
-            _ => None,
-        }
-    }
 }
 
 /// The client. A handle: clones share its connections.
@@ -369,24 +257,4 @@ async fn body(name: &'static str, mut response: Response) -> Result<Vec<u8>, Unc
 
 fn read<'de, T: Deserialize<'de>>(name: &'static str, body: &'de [u8]) -> Result<T, Unclear> {
     serde_json::from_slice(body).map_err(|_unreadable| Unclear::Malformed(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fate(json: &str) -> Option<Fate> {
-        serde_json::from_str::<View>(json).unwrap().fate()
-    }
-
-    #[test]
-    fn only_known_words_settle_something() {
-        let done = Fate::Done { reference: "auth_1".to_owned() };
-        assert_eq!(fate(r#"{"status":"authorised","id":"auth_1","kind":"authorise"}"#), Some(done));
-        let declined = Fate::Declined { reason: "card_declined".to_owned() };
-        assert_eq!(fate(r#"{"status":"declined","reason":"card_declined"}"#), Some(declined));
-        assert_eq!(fate(r#"{"status":"cancelled"}"#), Some(Fate::Cancelled));
-        assert_eq!(fate(r#"{"status":"authorised"}"#), None, "done without a name");
-        assert_eq!(fate(r#"{"status":"pending","id":"auth_1"}"#), None);
-    }
 }
