@@ -2,7 +2,7 @@
 //!
 //! Everything `stampede up` writes lies below one folder, so that two platforms with two folders never meet,
 //! and so that deleting the folder deletes the platform. The one exception is named in
-//! [`infra::postgres`](crate::infra::postgres): when we are root and the folder cannot be reached by another
+//! `infra::postgres`: when we are root and the folder cannot be reached by another
 //! user, the data of Postgres lies under `/var/lib/stampede` and the folder holds a link to it.
 
 use std::fs::{self, File, TryLockError};
