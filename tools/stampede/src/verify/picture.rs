@@ -82,7 +82,7 @@ struct OrderRow {
 pub(super) async fn orders(now: &mut Snapshots) -> Result<Orders> {
     let mut rows = sqlx::query_as::<_, OrderRow>(
         "SELECT order_id, session_id, hold_block, hold_id, state, coalesce(settled_at < $1, false) AS is_settled,
-            amount, currency, quantity, coalesce(tickets, 0) AS tickets, coalesce(places, 0) AS places, seats
+            amount, currency, quantity, coalesce(tickets, 0) AS tickets, coalesce(places, 0) AS places, valid.seats
          FROM orders LEFT JOIN (
             SELECT order_id, count(*) AS tickets, count(DISTINCT coalesce(seat, ticket_id::text)) AS places,
                 array_agg(seat) FILTER (WHERE seat IS NOT NULL) AS seats

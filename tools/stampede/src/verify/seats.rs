@@ -120,7 +120,7 @@ const HOLDS_OF_NOTHING: &str = "
 /// General admission has no seats to compare; the journal says how many places were taken at every version.
 const EVER_TAKEN: &str = "
     SELECT DISTINCT ON (id) format('block b%s had %s places taken in version %s, and has %s for sale', id, taken,
-        version, capacity - blocked)
+        history.version, capacity - blocked)
     FROM (
         SELECT j.block, j.version, sum(CASE WHEN j.from_state = 'free' THEN h.quantity
                                             WHEN j.to_state = 'free' THEN -h.quantity ELSE 0 END)
@@ -128,7 +128,7 @@ const EVER_TAKEN: &str = "
         FROM journal j JOIN hold h ON h.id = j.hold
     ) AS history JOIN block ON block.id = history.block
     WHERE taken > capacity - blocked OR taken < 0
-    ORDER BY id, version";
+    ORDER BY id, history.version";
 
 /// What inventory laid out is what catalog planned.
 async fn sections(found: &mut Found, now: &mut Snapshots) -> Result<()> {
