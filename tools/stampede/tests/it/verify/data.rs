@@ -269,7 +269,7 @@ async fn rule_5_sold_only_to_the_order_it_was_attached_to() {
                 )],
             ),
             (
-                "in version 6, and was held before",
+                "in version 6, and was held",
                 &[("inventory", "UPDATE journal SET to_state = 'held' WHERE block = 1 AND version = 5")],
             ),
             (
