@@ -32,14 +32,17 @@ impl Node {
     /// Says once a second that this node lives, and at `http`, if it has a listener; ready when it serves and its gates
     /// and checks agree. When draining begins it says once more that it takes no new work.
     pub fn say_heartbeats(&self, bus: &Bus, http: Option<SocketAddr>) {
-        let (bus, draining, readiness) = (bus.clone(), self.draining(), self.readiness());
-        let heartbeat = self.heartbeat(http);
+        let (bus, draining, shutdown) = (bus.clone(), self.draining(), self.shutdown());
+        let (readiness, heartbeat) = (self.readiness(), self.heartbeat(http));
         self.supervise("heartbeat", move || {
-            let (bus, draining, readiness, heartbeat) =
-                (bus.clone(), draining.clone(), readiness.clone(), heartbeat.clone());
+            let (bus, draining, shutdown) = (bus.clone(), draining.clone(), shutdown.clone());
+            let (readiness, heartbeat) = (readiness.clone(), heartbeat.clone());
             async move {
                 let say = || async { Heartbeat { ready: readiness.is_ready().await, ..heartbeat.clone() } };
-                bus.heartbeat(say, draining).await
+                bus.heartbeat(say, draining).await?;
+                // A child that ends before shutdown has failed, and this one has only said its last word.
+                shutdown.cancelled().await;
+                Ok(())
             }
         });
     }

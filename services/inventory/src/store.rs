@@ -16,7 +16,8 @@ mod sweep;
 
 pub use change::{Changed, Of};
 pub use error::StoreError;
-pub use place::{Attempt, Earlier, Placed};
+pub use hold::Earlier;
+pub use place::{Attempt, Placed};
 pub use sweep::Due;
 
 use sqlx::postgres::PgPool;

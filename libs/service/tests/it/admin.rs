@@ -61,3 +61,19 @@ async fn the_admin_listener_is_open_before_the_node_serves() {
     let starting = reqwest::get(url).await.unwrap();
     assert_eq!(starting.status(), 503);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_may_show_more_to_operators_and_open_another_door() {
+    let node = node(&[]);
+    node.serve_on_admin(Router::new().route("/knobs", get(async || "all at zero")));
+    let (listener, door) = node.listen_on(([127, 0, 0, 1], 0).into()).await.unwrap();
+    node.serve_beside(listener, Router::new().route("/tokens", get(async || "a token")));
+    let served = Served::start(node, Router::new()).await;
+
+    assert_eq!(served.admin("/knobs").await.text().await.unwrap(), "all at zero");
+    assert_eq!(served.admin("/livez").await.status(), 200);
+    assert_eq!(served.admin("/nothing").await.status(), 404);
+    let token = reqwest::get(format!("http://{door}/tokens")).await.unwrap();
+    assert_eq!(token.text().await.unwrap(), "a token");
+    assert_eq!(served.get("/knobs").await.status(), 404, "only operators see it");
+}

@@ -221,8 +221,8 @@ pub(super) fn dead_letters() -> Value {
     }]})
 }
 
-pub(super) fn events(data: &Value) -> String {
-    format!("id: 3\nevent: update\ndata: {data}\n\n")
+pub(super) fn event(name: &str, data: &Value) -> String {
+    format!("event: {name}\ndata: {data}\n\n")
 }
 
 #[cfg(test)]

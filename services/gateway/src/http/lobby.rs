@@ -34,6 +34,12 @@ problems!(PlaceProblems: InvalidParameter, PlaceNotFound);
     params(("show_id" = ShowId, Path, description = "The show.")),
     security(("session" = [])),
     responses((
+        status = 200,
+        description = "The open place that this session has already.",
+        body = api::Place,
+        headers(("Location" = String, description = "Where to ask how it stands.")),
+        example = json!(examples::waiting()),
+    ), (
         status = 201,
         description = "The place.",
         body = api::Place,
@@ -115,7 +121,7 @@ async fn leave(
 /// Follow a place.
 ///
 /// Server-sent events; the data of each is a place. Read them with `fetch` and the bearer token. A stream ends after a
-/// while: connect again, with `Last-Event-ID`.
+/// while: connect again, the first event says how it stands.
 #[utoipa::path(
     get,
     path = "/v1/lobby/{lobby_ticket}/events",
@@ -123,7 +129,6 @@ async fn leave(
     operation_id = "follow_place",
     params(
         ("lobby_ticket" = LobbyTicket, Path, description = "The place."),
-        ("Last-Event-ID" = Option<String>, Header, description = "The last event that was seen."),
     ),
     security(("session" = [])),
     responses((
@@ -131,7 +136,7 @@ async fn leave(
         description = "How the place stands, again and again.",
         body = String,
         content_type = "text/event-stream",
-        example = json!(examples::events(&examples::admitted())),
+        example = json!(examples::event("place", &examples::admitted())),
     ), PlaceProblems),
 )]
 async fn events(

@@ -16,14 +16,14 @@ mod sessions;
 mod shows;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::Response;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue};
 use stampede_deadline::InvalidLimits;
 use stampede_service::{HttpLimits, stack};
-use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -43,7 +43,7 @@ pub fn router(app: App) -> Result<Router, InvalidLimits> {
         .layer(from_fn_with_state(app.clone(), admit::admit))
         .with_state(app);
     // Outermost, so that every answer has them, the stack's own refusals too.
-    Ok(guarded(stack(routes, limits)))
+    Ok(stack(routes, limits).layer(map_response(guard)))
 }
 
 /// The contract, as `/openapi.json` shows it.
@@ -65,20 +65,20 @@ fn described() -> (Router<App>, OpenApi) {
     (routes, contract)
 }
 
-/// What tells a browser to take an answer for what it says it is, and for nothing more.
-fn guarded(router: Router) -> Router {
-    let fields: [(HeaderName, &'static str); 6] = [
+/// Tells a browser to take an answer for what it says it is, and for nothing more, unless a handler has said otherwise.
+async fn guard(mut response: Response) -> Response {
+    for (name, value) in [
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
         (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        // Answers are about one session unless the service behind says otherwise.
+        // Answers are about one session, unless the service behind says otherwise.
         (CACHE_CONTROL, "no-store"),
-    ];
-    fields.into_iter().fold(router, |router, (name, value)| {
-        router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)))
-    })
+    ] {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
 }
 
 #[cfg(test)]

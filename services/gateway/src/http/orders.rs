@@ -112,7 +112,7 @@ async fn order(
 /// Follow an order.
 ///
 /// Server-sent events; the data of each is the order. Read them with `fetch` and the bearer token. A stream ends after a
-/// while: connect again, with `Last-Event-ID`.
+/// while: connect again, the first event says how it stands.
 #[utoipa::path(
     get,
     path = "/v1/orders/{order_id}/events",
@@ -121,7 +121,6 @@ async fn order(
     params(
         ("order_id" = OrderId, Path, description = "The order."),
         ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made it."),
-        ("Last-Event-ID" = Option<String>, Header, description = "The last event that was seen."),
     ),
     security(("session" = []), ("order_secret" = [])),
     responses((
@@ -129,7 +128,7 @@ async fn order(
         description = "The order, each time it changes.",
         body = String,
         content_type = "text/event-stream",
-        example = json!(examples::events(&examples::order())),
+        example = json!(examples::event("order", &examples::order())),
     ), OrderProblems),
 )]
 async fn events(

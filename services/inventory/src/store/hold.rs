@@ -2,7 +2,7 @@
 
 use sqlx::types::Json;
 use stampede_contracts::inventory::{HoldState, HoldView};
-use stampede_contracts::{HoldId, OrderId, Timestamp};
+use stampede_contracts::{HoldId, OrderId, SessionId, Timestamp};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -61,6 +61,15 @@ impl StoredHold {
     }
 }
 
+/// What a key was used for before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    /// The fingerprint of that request.
+    pub fingerprint: String,
+    /// The hold as it was answered then.
+    pub view: HoldView,
+}
+
 impl Store {
     /// A hold, if there is one by this id.
     ///
@@ -78,6 +87,23 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         row.map(|row| Ok(StoredHold::try_from(row)?.view(now))).transpose()
+    }
+
+    /// The hold that a key got before.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn earlier(&self, session: SessionId, key: &str) -> Result<Option<Earlier>, StoreError> {
+        let row = sqlx::query!(
+            r#"SELECT r.fingerprint, h.placed AS "placed: Json<HoldView>"
+               FROM hold_request r JOIN hold h ON h.id = r.hold
+               WHERE r.session = $1 AND r.key = $2"#,
+            session.uuid(),
+            key,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| Earlier { fingerprint: row.fingerprint, view: row.placed.0 }))
     }
 }
 

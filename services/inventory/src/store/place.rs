@@ -69,15 +69,6 @@ pub enum Placed {
     PassClosed,
 }
 
-/// What a key was used for before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Earlier {
-    /// The fingerprint of that request.
-    pub fingerprint: String,
-    /// The hold as it was answered then.
-    pub view: HoldView,
-}
-
 impl Store {
     /// Tries to hold seats in one block. The time is asked when the block is locked: a pass must not serve longer
     /// because its holder stood in line.
@@ -93,45 +84,10 @@ impl Store {
         let placed = place(&mut tx, attempt, clock).await?;
         match placed {
             Placed::Held { .. } => tx.commit().await?,
-            // Not left to drop, which would keep the block locked until the connection is used again.
+            // Said at once, and not when the connection finds its way back into the pool: others wait for the block.
             _ => tx.rollback().await?,
         }
         Ok(placed)
-    }
-
-    /// The hold that a key got before.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn earlier(&self, session: SessionId, key: &str) -> Result<Option<Earlier>, StoreError> {
-        let row = sqlx::query!(
-            r#"SELECT r.fingerprint, h.placed AS "placed: Json<HoldView>"
-               FROM hold_request r JOIN hold h ON h.id = r.hold
-               WHERE r.session = $1 AND r.key = $2"#,
-            session.uuid(),
-            key,
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.map(|row| Earlier { fingerprint: row.fingerprint, view: row.placed.0 }))
-    }
-
-    /// The blocks of a section as they are now, unlocked.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub async fn blocks(&self, section: &Section) -> Result<Vec<(BlockId, Block)>, StoreError> {
-        let rows = sqlx::query!(
-            "SELECT id, free, held, attached, sold, blocked, seats, version FROM block WHERE section = $1",
-            section.id.uuid(),
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        let read = rows.into_iter().map(|row| {
-            let counts = counts_of([row.free, row.held, row.attached, row.sold, row.blocked]);
-            (BlockId::from_number(row.id), Block { counts, seats: row.seats, version: row.version })
-        });
-        Ok(read.collect())
     }
 }
 

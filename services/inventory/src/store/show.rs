@@ -6,8 +6,8 @@ use stampede_contracts::event::{BlockLayout, RowSpan, Seating, SectionPlan, Show
 use stampede_contracts::inventory::ShowFacts;
 use stampede_contracts::{BlockId, Money, SectionId, ShowId};
 
-use super::{Store, StoreError};
-use crate::domain::block::Seat;
+use super::{Store, StoreError, counts_of};
+use crate::domain::block::{Block, Seat};
 use crate::domain::layout::{cut, shard};
 use crate::domain::show::{Section, Show};
 
@@ -76,6 +76,24 @@ impl Store {
             needs_pass: row.needs_pass,
             sections,
         }))
+    }
+
+    /// The blocks of a section as they are now, unlocked.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn blocks(&self, section: &Section) -> Result<Vec<(BlockId, Block)>, StoreError> {
+        let rows = sqlx::query!(
+            "SELECT id, free, held, attached, sold, blocked, seats, version FROM block WHERE section = $1",
+            section.id.uuid(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let read = rows.into_iter().map(|row| {
+            let counts = counts_of([row.free, row.held, row.attached, row.sold, row.blocked]);
+            (BlockId::from_number(row.id), Block { counts, seats: row.seats, version: row.version })
+        });
+        Ok(read.collect())
     }
 }
 

@@ -9,7 +9,8 @@ use stampede_contracts::topology::{EVT_INVENTORY, LAYOUT};
 use stampede_contracts::{BlockId, Timestamp};
 use stampede_testkit::eventually;
 
-use crate::world::{PATIENCE, World, best, of_order, provision, rows};
+use crate::server::provision;
+use crate::world::{PATIENCE, World, best, of_order, rows};
 
 /// Whether the stream has the block as the database has it.
 async fn is_told(world: &World, show: &ShowPublished, block: BlockId) {
@@ -85,7 +86,7 @@ async fn a_lost_stream_and_bucket_are_filled_again() {
     }
 
     world.nats.lose_store().await;
-    eventually(PATIENCE, async || world.operator.is_connected()).await;
+    world.reconnect().await;
     provision(&world.operator).await;
     eventually(PATIENCE, async || world.layout(quiet.show_id).await.is_some()).await;
     eventually(PATIENCE, async || world.layout(show.show_id).await.is_some()).await;

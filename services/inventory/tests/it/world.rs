@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::{kv, stream};
 use sqlx::PgPool;
 use stampede_bus::{Bus, CallError, Message};
 use stampede_contracts::event::{
@@ -16,10 +14,7 @@ use stampede_contracts::inventory::{
     HoldOf, HoldView, OfOrder, PassEnd, PlaceHold, ReleaseHold, Want,
 };
 use stampede_contracts::signed::{Pass, SigningKey};
-use stampede_contracts::topology::{
-    ADVISORIES, BUCKETS, CONSUMERS, EVT_INVENTORY, LAYOUT, STREAMS, User, advisory_consumer,
-    advisory_subject, users,
-};
+use stampede_contracts::topology::{EVT_INVENTORY, LAYOUT};
 use stampede_contracts::{
     BlockId, Function, HoldId, LobbyTicket, Money, OrderId, PassId, Problem, SeatId, SectionId, SessionId,
     ShowId, StepId, Timestamp,
@@ -27,10 +22,14 @@ use stampede_contracts::{
 use stampede_inventory::app;
 use stampede_inventory::inventory::Inventory;
 use stampede_service::{Command, Env, Node};
+use stampede_telemetry::Telemetry;
 use stampede_testkit::{Database, Nats, eventually, fresh_database};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::invariants;
+use crate::server::{self, provision};
 
 /// Long enough for a busy machine; nothing that succeeds waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -74,7 +73,7 @@ pub struct World {
 impl World {
     /// Everything but a replica.
     pub async fn new() -> Self {
-        let nats = Nats::start_with_config(&server_config()).await;
+        let nats = Nats::start_with_config(&server::config()).await;
         let operator = connect(&nats, "operator").await;
         provision(&operator).await;
         Self {
@@ -123,6 +122,12 @@ impl World {
         let call = || self.call::<GetHold>(&self.gateway, &nobody);
         eventually(PATIENCE, async || code(call().await) == "hold_not_found").await;
         replica
+    }
+
+    /// New connections, after the server was another one for a moment. The replicas find it by themselves.
+    pub async fn reconnect(&mut self) {
+        self.operator = connect(&self.nats, "operator").await;
+        self.gateway = connect(&self.nats, "gateway").await;
     }
 
     /// What the replicas take for now.
@@ -187,7 +192,7 @@ impl World {
     }
 
     pub async fn layout(&self, show: ShowId) -> Option<LayoutPublished> {
-        let value = self.gateway.kv_get(LAYOUT, &show.to_string()).await.unwrap()?;
+        let value = self.gateway.kv_get(LAYOUT, &show.to_string()).await.ok()??;
         Some(serde_json::from_slice(&value).unwrap())
     }
 
@@ -275,63 +280,17 @@ impl World {
 
     /// Checks what must hold in the database whatever happened.
     pub async fn check(&self) {
-        for (name, sql) in INVARIANTS {
-            let violations: Vec<String> = sqlx::query_scalar(*sql).fetch_all(self.pool()).await.unwrap();
-            assert!(violations.is_empty(), "{name}: {violations:?}");
-        }
-        for bus in [&self.gateway, &self.orders, &self.lobby] {
-            assert_eq!(bus.violations(), 0);
-        }
+        invariants::check(self.pool()).await;
+        // Of all connections in this process, those of the replicas too.
+        let metrics = Telemetry::installed().unwrap().metrics().render().unwrap();
+        let forbidden = metrics.lines().find(|line| line.starts_with("stampede_bus_permission_violations"));
+        assert_eq!(forbidden, None);
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(self.pool()).await.unwrap()
     }
 }
-
-/// Each finds violations.
-const INVARIANTS: &[(&str, &str)] = &[
-    (
-        "counts and letters agree",
-        "SELECT b.id::text FROM block b, LATERAL (
-             SELECT count(*) FILTER (WHERE l = 'f') f, count(*) FILTER (WHERE l = 'h') h,
-                    count(*) FILTER (WHERE l = 'a') a, count(*) FILTER (WHERE l = 's') s
-             FROM unnest(string_to_array(b.seats, NULL)) l) n
-         WHERE b.seats IS NOT NULL AND (b.free, b.held, b.attached, b.sold) <> (n.f, n.h, n.a, n.s)",
-    ),
-    (
-        "every seat of a hold has the hold's letter",
-        "SELECT h.id::text || ' ' || s FROM hold h JOIN block b ON b.id = h.block, unnest(h.seats) s
-         WHERE h.state <> 'freed' AND substr(b.seats, s + 1, 1) <> left(h.state, 1)",
-    ),
-    (
-        "no seat is in two holds",
-        "SELECT block || ' ' || s FROM hold, unnest(seats) s WHERE state <> 'freed' GROUP BY block, s HAVING count(*) > 1",
-    ),
-    (
-        "counts and holds agree",
-        "SELECT b.id::text FROM block b LEFT JOIN LATERAL (
-             SELECT coalesce(sum(quantity) FILTER (WHERE state = 'held'), 0) h,
-                    coalesce(sum(quantity) FILTER (WHERE state = 'attached'), 0) a,
-                    coalesce(sum(quantity) FILTER (WHERE state = 'sold'), 0) s
-             FROM hold WHERE hold.block = b.id) n ON true
-         WHERE (b.held, b.attached, b.sold) <> (n.h, n.a, n.s)",
-    ),
-    (
-        "the journal is without gaps and ends at the block's version",
-        "SELECT b.id::text FROM block b LEFT JOIN journal j ON j.block = b.id GROUP BY b.id
-         HAVING count(j.version) <> b.version - 1 OR coalesce(max(j.version), 1) <> b.version",
-    ),
-    (
-        "the journal of a hold is a chain that ends in its state",
-        "SELECT h.id::text FROM hold h JOIN LATERAL (
-             SELECT bool_and(from_state = previous) chained, (array_agg(to_state ORDER BY version DESC))[1] last
-             FROM (SELECT version, from_state, to_state,
-                          lag(to_state, 1, 'free') OVER (ORDER BY version) previous
-                   FROM journal WHERE journal.hold = h.id) steps) j ON true
-         WHERE NOT coalesce(j.chained, false) OR j.last <> CASE h.state WHEN 'freed' THEN 'free' ELSE h.state END",
-    ),
-];
 
 pub fn place(session: SessionId, show: ShowId, want: Want) -> PlaceHold {
     let (key, fingerprint) = (Uuid::new_v4().to_string(), format!("{want:?}"));
@@ -383,57 +342,4 @@ async fn connect(nats: &Nats, user: &str) -> Bus {
         instance: format!("{user}-1"),
     };
     Bus::connect(settings).await.unwrap()
-}
-
-/// The users with the rights they have in production; each has its name for a password.
-fn server_config() -> String {
-    let quoted = |subjects: &[String]| -> String { subjects.iter().map(|s| format!("\"{s}\", ")).collect() };
-    let user = |user: User| {
-        let (publish, subscribe) = (quoted(&user.publish), quoted(&user.subscribe));
-        let responses = if user.allow_responses { "allow_responses: true" } else { "" };
-        let permissions = format!("publish: [ {publish}], subscribe: [ {subscribe}], {responses}");
-        format!("{{ user: {0}, password: {0}, permissions: {{ {permissions} }} }}\n", user.name)
-    };
-    format!("authorization {{ users: [\n{}] }}\n", users().into_iter().map(user).collect::<String>())
-}
-
-/// As `stampede provision` does, as far as this service needs it. May be called again.
-pub async fn provision(operator: &Bus) {
-    let jetstream = operator.jetstream();
-    for declared in STREAMS
-        .iter()
-        .filter(|stream| stream.name.starts_with("EVT") || stream.name == ADVISORIES || stream.name == "DLQ")
-    {
-        let config = stream::Config {
-            name: declared.name.to_owned(),
-            subjects: declared.subjects.iter().map(|subject| (*subject).to_owned()).collect(),
-            max_messages_per_subject: if declared.last_per_subject { 1 } else { -1 },
-            allow_direct: true,
-            metadata: [("generation".to_owned(), Uuid::new_v4().to_string())].into(),
-            ..stream::Config::default()
-        };
-        if jetstream.get_stream(declared.name).await.is_err() {
-            jetstream.create_stream(config).await.unwrap();
-        }
-    }
-    for declared in CONSUMERS.iter().filter(|consumer| consumer.service == "inventory") {
-        let config = |name: &str, filter: Vec<String>| pull::Config {
-            durable_name: Some(name.to_owned()),
-            filter_subjects: filter,
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: declared.ack_wait,
-            max_deliver: declared.max_deliver,
-            ..pull::Config::default()
-        };
-        let filter = declared.filter.iter().map(|subject| (*subject).to_owned()).collect();
-        jetstream.create_consumer_on_stream(config(declared.name, filter), declared.stream).await.unwrap();
-        let twin = config(&advisory_consumer(declared.name), vec![advisory_subject(declared)]);
-        jetstream.create_consumer_on_stream(twin, ADVISORIES).await.unwrap();
-    }
-    for declared in BUCKETS {
-        let config = kv::Config { bucket: declared.name.to_owned(), ..kv::Config::default() };
-        if jetstream.get_key_value(declared.name).await.is_err() {
-            jetstream.create_key_value(config).await.unwrap();
-        }
-    }
 }

@@ -10,7 +10,7 @@ use stampede_contracts::event::PaymentOutcome;
 use stampede_contracts::{OrderId, SessionId, TicketId};
 use stampede_testkit::eventually;
 
-use crate::client::fetch;
+use crate::client::{SHORT_MS, fetch};
 use crate::players::Manner;
 use crate::stage::{PATIENCE, Stage};
 
@@ -74,7 +74,7 @@ async fn an_order_is_followed_on_any_replica_until_it_is_settled() {
     let (node, other) = (stage.node(&[]).await, stage.node(&[]).await);
     stage.payments.set(PaymentAction::Capture, Manner::Mute);
     let cart = stage.cart();
-    let order = node.place_within(&cart, 500).await.order().order_id;
+    let order = node.place_within(&cart, SHORT_MS).await.order().order_id;
     eventually(PATIENCE, async || stage.payments.received(PaymentAction::Capture) > 0).await;
 
     let path = format!("/v1/orders/{order}/events");

@@ -8,13 +8,13 @@ use stampede_contracts::inventory::HoldState;
 use stampede_contracts::{OrderId, SessionId, Timestamp};
 use stampede_testkit::eventually;
 
-use crate::client::{Cart, Node, told};
+use crate::client::{Cart, Node, SHORT_MS, told};
 use crate::players::{Balance, Manner};
 use crate::stage::{PATIENCE, Stage};
 
 /// An order that is under way: its request got 202.
 async fn under_way(node: &Node, cart: &Cart) -> OrderId {
-    let answer = node.place_within(cart, 400).await;
+    let answer = node.place_within(cart, SHORT_MS).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
     answer.order().order_id
 }
@@ -145,7 +145,7 @@ async fn a_refund_that_takes_long_is_accepted() {
     stage.payments.set(PaymentAction::Refund, Manner::Silent);
     let cart = stage.cart();
     let order = node.place(&cart).await.order().order_id;
-    let answer = node.cancel_within(order, cart.session, 400).await;
+    let answer = node.cancel_within(order, cart.session, SHORT_MS).await;
     assert_eq!((answer.status, answer.order().state), (StatusCode::ACCEPTED, OrderState::Cancelling));
     assert_eq!(stage.inventory.state(cart.hold), HoldState::Freed, "the seats do not wait for the money");
 

@@ -11,7 +11,7 @@ use stampede_contracts::{OrderId, SessionId};
 use stampede_telemetry::Telemetry;
 use stampede_testkit::eventually;
 
-use crate::client::{Cart, fetch, told};
+use crate::client::{Cart, SHORT_MS, fetch, told};
 use crate::players::{Balance, Manner};
 use crate::stage::{CARD, EMAIL, NAME, PATIENCE, Stage};
 
@@ -169,7 +169,7 @@ async fn a_repeat_waits_for_the_first_and_says_in_progress_when_its_own_time_is_
     let first = node.place(&cart);
     let repeats = async {
         eventually(PATIENCE, async || stage.payments.received(PaymentAction::Authorise) > 0).await;
-        let short = other.place_within(&cart, 300).await;
+        let short = other.place_within(&cart, SHORT_MS).await;
         assert_eq!((short.status, short.code().as_str()), (StatusCode::CONFLICT, "key_in_progress"));
         assert_eq!(short.retry_after.as_deref(), Some("1"));
 

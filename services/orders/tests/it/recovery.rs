@@ -10,7 +10,7 @@ use stampede_contracts::{OrderId, StepId};
 use stampede_orders::events;
 use stampede_testkit::eventually;
 
-use crate::client::{Cart, Node, told};
+use crate::client::{Cart, Node, SHORT_MS, told};
 use crate::players::{Balance, Manner};
 use crate::purchase::SOLD;
 use crate::stage::{PATIENCE, Stage};
@@ -31,7 +31,7 @@ async fn lost_results_are_asked_for_again_with_the_same_key() {
     for action in [PaymentAction::Authorise, PaymentAction::Capture] {
         stage.payments.set(action, Manner::Mute);
         let cart = stage.cart();
-        let answer = node.place_within(&cart, 300).await;
+        let answer = node.place_within(&cart, SHORT_MS).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED);
         eventually(PATIENCE, async || stage.payments.received(action) >= 3).await;
         stage.payments.set(action, Manner::Good);
@@ -101,7 +101,7 @@ async fn one_bad_result_of_a_batch_does_not_hold_back_the_others() {
     stage.payments.set(PaymentAction::Capture, Manner::Mute);
     let (bad, good) = (stage.cart(), stage.cart());
     for cart in [&bad, &good] {
-        assert_eq!(node.place_within(cart, 500).await.status, StatusCode::ACCEPTED);
+        assert_eq!(node.place_within(cart, SHORT_MS).await.status, StatusCode::ACCEPTED);
     }
     eventually(PATIENCE, async || stage.payments.received(PaymentAction::Capture) == 2).await;
     node.crash();
@@ -136,7 +136,7 @@ async fn a_silent_inventory_is_asked_again_with_the_same_key() {
         stage.inventory.set(function, Manner::Mute);
         let cart = stage.cart();
         let before = stage.inventory.asked(function);
-        let answer = node.place_within(&cart, 300).await;
+        let answer = node.place_within(&cart, SHORT_MS).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED);
         eventually(PATIENCE, async || stage.inventory.asked(function) >= before + 2).await;
         stage.inventory.set(function, Manner::Good);
@@ -238,7 +238,7 @@ async fn a_crash_at_any_step_of_a_cancellation_is_survived() {
         let node = stage.node(EAGER).await;
         let order = node.place(&cart).await.order().order_id;
         at.set(&stage, Manner::Silent);
-        let answer = node.cancel_within(order, cart.session, 300).await;
+        let answer = node.cancel_within(order, cart.session, SHORT_MS).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED);
         eventually(PATIENCE, async || at.asked(&stage) > 0).await;
         node.crash();
@@ -281,7 +281,7 @@ async fn losing_all_of_jetstream_loses_no_order() {
     let node = stage.node(EAGER).await;
     stage.payments.set(PaymentAction::Authorise, Manner::Silent);
     let cart = stage.cart();
-    let answer = node.place_within(&cart, 300).await;
+    let answer = node.place_within(&cart, SHORT_MS).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     eventually(PATIENCE, async || stage.payments.received(PaymentAction::Authorise) > 0).await;
 
@@ -301,7 +301,7 @@ async fn while_nats_is_away_orders_are_taken_and_wait() {
     let node = stage.node(EAGER).await;
     stage.nats.stop();
     let cart = stage.cart();
-    let answer = node.place_within(&cart, 500).await;
+    let answer = node.place_within(&cart, SHORT_MS).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
 
     stage.nats.restart().await;

@@ -8,7 +8,7 @@ use stampede_contracts::event::PaymentOutcome;
 use stampede_contracts::inventory::HoldState;
 use stampede_testkit::eventually;
 
-use crate::client::{Cart, told};
+use crate::client::{Cart, SHORT_MS, told};
 use crate::players::{Balance, Manner};
 use crate::stage::{PATIENCE, Stage};
 
@@ -49,7 +49,7 @@ async fn a_decline_after_a_202_detaches_too_and_is_told_by_mail() {
     let node = stage.node(&[]).await;
     stage.payments.set(PaymentAction::Authorise, Manner::Mute);
     let cart = stage.cart();
-    let answer = node.place_within(&cart, 500).await;
+    let answer = node.place_within(&cart, SHORT_MS).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     let order = answer.order();
 
@@ -118,11 +118,11 @@ async fn a_refused_capture_releases_sold_seats_and_voids() {
 #[tokio::test]
 async fn an_order_that_is_not_decided_in_time_frees_its_seats_first_and_fails_when_the_money_is_settled() {
     let stage = Stage::set().await;
-    let node = stage.node(&[("DECIDE_WITHIN_MS", "700"), ("RETRY_AFTER_MS", "300")]).await;
+    let node = stage.node(&[("DECIDE_WITHIN_MS", "1500"), ("RETRY_AFTER_MS", "300")]).await;
     stage.payments.set(PaymentAction::Authorise, Manner::Silent);
     stage.payments.set(PaymentAction::Void, Manner::Silent);
     let cart = stage.cart();
-    let answer = node.place_within(&cart, 300).await;
+    let answer = node.place_within(&cart, SHORT_MS).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     let order = answer.order().order_id;
 
@@ -156,13 +156,13 @@ async fn an_order_that_is_not_decided_in_time_frees_its_seats_first_and_fails_wh
 #[tokio::test]
 async fn the_clock_means_nothing_behind_the_pivot() {
     let stage = Stage::set().await;
-    let node = stage.node(&[("DECIDE_WITHIN_MS", "1500"), ("RETRY_AFTER_MS", "300")]).await;
+    let node = stage.node(&[("DECIDE_WITHIN_MS", "3000"), ("RETRY_AFTER_MS", "300")]).await;
     stage.payments.set(PaymentAction::Capture, Manner::Silent);
     let cart = stage.cart();
     let answer = node.place_within(&cart, 1_000).await;
     let order = answer.order().order_id;
     eventually(PATIENCE, async || stage.payments.received(PaymentAction::Capture) > 0).await;
-    let decide_by = answer.order().created_at + std::time::Duration::from_millis(1_500);
+    let decide_by = answer.order().created_at + std::time::Duration::from_millis(3_000);
     // Repeated beyond the deadline, until the outcome is known.
     eventually(PATIENCE, async || Timestamp::now() > decide_by).await;
     let sent = stage.payments.received(PaymentAction::Capture);
