@@ -48,9 +48,10 @@ lint:
 layers:
     cargo stampede check-layers
 
-# renew the checked queries of one database (catalog, inventory, lobby, orders, payments, notify, psp-sim)
-prepare database:
-    cargo stampede prepare {{database}}
+# renew the checked queries of a folder against the empty database DATABASE_URL (needs sqlx-cli; payments: --lib --bins)
+prepare folder targets="--all-targets":
+    cd {{folder}} && SQLX_OFFLINE=false sqlx migrate run --source migrations
+    cd {{folder}} && SQLX_OFFLINE=false cargo sqlx prepare -- {{targets}}
 
 # renew the JSON Schemas of events and commands (refuses a change that breaks a reader)
 schemas:
