@@ -99,6 +99,9 @@ pub(crate) struct Up {
     /// Only Postgres, NATS and the mail sink; no services.
     #[arg(long)]
     pub(crate) infra: bool,
+    /// These data will be deleted: Postgres need not wait for the disk. They survive any crash but the machine's.
+    #[arg(long)]
+    pub(crate) throw_away: bool,
     /// Return when everything is ready, and leave it running.
     #[arg(long)]
     pub(crate) detach: bool,

@@ -242,7 +242,7 @@ fn command(options: &Options, state: &StateDir) -> anyhow::Result<Command> {
         }
         None => Command::new(&program),
     };
-    command.args(["up", "--no-build", "--random-ports", "--state"]).arg(state.root());
+    command.args(["up", "--no-build", "--random-ports", "--throw-away", "--state"]).arg(state.root());
     command.arg("--binaries").arg(&binaries);
     if let Some(replicas) = &options.replicas {
         command.arg("--replicas").arg(replicas);

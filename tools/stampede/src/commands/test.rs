@@ -64,7 +64,7 @@ impl Bench {
         let own = Identity::own().context("this process cannot find itself")?;
         let fleet = Fleet::new(Arc::new(Board::new(state, RunFile::new(own, Urls::default()))?))?;
         StateDir::private_folder(&state.logs())?;
-        let cluster = postgres::cluster(&programs, state, &secrets).await?;
+        let cluster = postgres::cluster(&programs, state, Durability::None, &secrets).await?;
         let tuning = Tuning { connections_max: CONNECTIONS_MAX, durability: Durability::None };
         fleet.start(postgres::spec(&programs, &cluster, state, port, tuning, &secrets)?, 0);
         fleet.ready("postgres").await?;

@@ -66,9 +66,10 @@ impl Platform {
         let began = Instant::now();
         let programs = &prepared.postgres;
         let port = self.layout.postgres;
-        let cluster = postgres::cluster(programs, &self.state, &self.secrets).await?;
+        let durability = if self.options.throw_away { Durability::None } else { Durability::Full };
+        let cluster = postgres::cluster(programs, &self.state, durability, &self.secrets).await?;
         let needed = self.options.replicas.total() * CONNECTIONS_PER_PROCESS + CONNECTIONS_BESIDE;
-        let tuning = Tuning { connections_max: needed.max(CONNECTIONS_MIN), durability: Durability::Full };
+        let tuning = Tuning { connections_max: needed.max(CONNECTIONS_MIN), durability };
         let spec = postgres::spec(programs, &cluster, &self.state, port, tuning, &self.secrets)?;
         self.fleet.start(spec, TIER_POSTGRES);
         self.fleet.ready("postgres").await?;

@@ -9,11 +9,19 @@ use std::process::Stdio;
 use anyhow::{Context, bail, ensure};
 use tokio::process::Command;
 
+use super::Durability;
 use super::program::Programs;
 use crate::process::Account;
 
 /// Where data go when the state folder is out of reach for the user that Postgres runs as.
 const ELSEWHERE: &str = "/var/lib/stampede";
+
+/// How a new cluster is made.
+pub(crate) struct Make {
+    /// Of the superuser.
+    pub(crate) password: String,
+    pub(crate) durability: Durability,
+}
 
 /// A cluster that exists.
 #[derive(Clone, Debug)]
@@ -28,14 +36,14 @@ impl Cluster {
         programs: &Programs,
         account: Option<Account>,
         home: &Path,
-        password: &str,
+        make: &Make,
     ) -> anyhow::Result<Self> {
         let home = place(home, account).with_context(|| format!("cannot make {}", home.display()))?;
         let cluster = Self { data: home.join("data"), account };
         if cluster.data.is_dir() {
             cluster.check_version(programs)?;
         } else {
-            cluster.make(programs, &home, password).await?;
+            cluster.make(programs, &home, make).await?;
         }
         Ok(cluster)
     }
@@ -62,13 +70,13 @@ impl Cluster {
     }
 
     /// Makes the data beside their place and moves them there when complete: half a cluster is never used.
-    async fn make(&self, programs: &Programs, home: &Path, password: &str) -> anyhow::Result<()> {
+    async fn make(&self, programs: &Programs, home: &Path, make: &Make) -> anyhow::Result<()> {
         let unfinished = home.join("data.unfinished");
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished)?;
         }
         let password_file = home.join("superuser-password");
-        write_for(&password_file, password, self.account)?;
+        write_for(&password_file, &make.password, self.account)?;
         let mut initdb = Command::new(programs.initdb());
         initdb
             .args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-instructions"])
@@ -81,6 +89,9 @@ impl Cluster {
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .kill_on_drop(true);
+        if make.durability == Durability::None {
+            initdb.arg("--no-sync");
+        }
         if let Some(account) = self.account {
             initdb.uid(account.uid).gid(account.gid);
         }

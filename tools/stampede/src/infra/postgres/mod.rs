@@ -115,10 +115,11 @@ pub(crate) fn superuser(port: u16, secrets: &Secrets) -> anyhow::Result<PgConnec
 pub(crate) async fn cluster(
     programs: &Programs,
     state: &StateDir,
+    durability: Durability,
     secrets: &Secrets,
 ) -> anyhow::Result<Cluster> {
-    let account = account::for_postgres()?;
-    Cluster::open(programs, account, &state.postgres(), &secrets.postgres_password(SUPERUSER)?).await
+    let make = cluster::Make { password: secrets.postgres_password(SUPERUSER)?, durability };
+    Cluster::open(programs, account::for_postgres()?, &state.postgres(), &make).await
 }
 
 /// Whether that user can run programs from there.
