@@ -115,7 +115,7 @@ async fn a_database_that_is_away_is_waited_for_and_then_named() {
 async fn a_wrong_user_is_not_tried_again() {
     let database = empty().await;
     // The server of the tests trusts everybody, but nobody can be this user.
-    let url = database.url().replace("//postgres@", "//nobody-of-this-name@");
+    let url = database.url().replace("//postgres", "//nobody-of-this-name");
     let node = node(&[("DATABASE_URL", &url), ("STARTUP_TIMEOUT_MS", "600000")]);
     let error = timeout(PATIENCE, async { node.database(&two_tables()).await.unwrap_err() }).await.unwrap();
     assert!(matches!(error, Error::Database(sqlx::Error::Database(_))), "{error}");
