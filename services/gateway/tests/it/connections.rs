@@ -108,6 +108,36 @@ async fn whoever_still_sends_hears_the_refusal() {
 }
 
 #[tokio::test]
+async fn an_answer_says_whether_it_is_the_last_one() {
+    let stage = Stage::start().await;
+    let post = |announced: usize, sent: &str| {
+        format!(
+            "POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+             content-length: {announced}\r\n\r\n{sent}"
+        )
+    };
+    let mut page = [0; 64 * 1024];
+    let mut stream = connect(&stage).await;
+    // Refused before anybody reads the body, which is little and comes after its head: read away.
+    for _ in 0..3 {
+        stream.write_all(post(2, "").as_bytes()).await.unwrap();
+        stream.write_all(b"{}").await.unwrap();
+        let length = timeout(PATIENCE, stream.read(&mut page)).await.unwrap().unwrap();
+        let answer = String::from_utf8_lossy(&page[..length]);
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
+    // Much, or little that does not come: the answer is heard, and no request is sent after it.
+    for (announced, sent) in [(1_000_000, "x".repeat(100_000)), (10, "{".to_owned())] {
+        let mut stream = connect(&stage).await;
+        stream.write_all(post(announced, &sent).as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn only_so_many_connections_are_served_at_once() {
     let stage = Stage::start_with(&[("HTTP_CONNECTIONS_MAX", "2"), ("HTTP_IDLE_TIMEOUT_MS", "60000")]).await;
     drop(stage.client.clone());

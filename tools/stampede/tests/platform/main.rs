@@ -7,3 +7,4 @@ mod faults;
 mod provider;
 mod purchase;
 mod stage;
+mod traces;

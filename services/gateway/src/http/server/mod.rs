@@ -6,6 +6,7 @@
 
 mod alarm;
 mod guarded;
+mod lent;
 mod phase;
 
 use std::convert::Infallible;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -140,7 +141,12 @@ fn answer(
     phase.answering();
     request.extensions_mut().insert(ConnectInfo(peer));
     Box::pin(async move {
-        let response = router.call(request).await?;
+        let (head, body) = request.into_parts();
+        let (body, lender) = lent::lend(body);
+        let mut response = router.call(Request::from_parts(head, body)).await?;
+        if !lender.is_read().await {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok(response.map(|body| Tracked::new(body, phase)))
     })
 }
