@@ -137,6 +137,17 @@ async fn bodies_of_another_kind_and_size() {
     assert_eq!(ground.refused(shows).await, Code::TooLarge);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_body_spoils_no_request_after_it() {
+    let ground = ground().await;
+    for _ in 0..500 {
+        let large = ground.hold().body(" ".repeat(1_000_000));
+        assert_eq!(ground.refused(large).await, Code::TooLarge);
+        // The client would reuse the connection if it had not been told that it is closed.
+        assert_eq!(ground.refused(ground.hold().body("{")).await, Code::MalformedRequest);
+    }
+}
+
 #[tokio::test]
 async fn keys_that_are_none() {
     let ground = ground().await;
