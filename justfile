@@ -28,6 +28,10 @@ load *args:
 verify *args:
     cargo stampede verify {{args}}
 
+# compare the books of payments with the provider's
+reconcile:
+    cargo stampede reconcile
+
 # every test, the whole platform included
 test *args:
     cargo stampede test {{args}}

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{buy, check_layers, down, load, provision, restart, status, test, up, verify};
+use crate::commands::{
+    buy, check_layers, down, load, provision, reconcile, restart, status, test, up, verify,
+};
 use crate::control::Keep;
 use crate::run_file::RunFile;
 use crate::secrets::Secrets;
@@ -51,6 +53,8 @@ enum Command {
         #[command(flatten)]
         verify: verify::Verify,
     },
+    /// Compare the books of payments with the payment provider's, operation by operation.
+    Reconcile(Place),
     /// Make or update the streams, buckets and consumers of NATS.
     Provision(Provision),
     /// Run everything that must be green, on its own Postgres and NATS.
@@ -202,6 +206,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Verify { place, verify } => verify.run(&place.existing()?).await,
+        Command::Reconcile(place) => reconcile::run(&place.existing()?).await,
         Command::Provision(options) => provision::run(&options).await,
         Command::Test(options) => test::run(&options.filter).await,
         Command::CheckLayers => check_layers::run().await,

@@ -5,6 +5,7 @@ pub(crate) mod check_layers;
 pub(crate) mod down;
 pub(crate) mod load;
 pub(crate) mod provision;
+pub(crate) mod reconcile;
 pub(crate) mod restart;
 pub(crate) mod status;
 pub(crate) mod test;

@@ -1,5 +1,7 @@
 //! The payment provider misbehaves: nothing is charged twice, nothing is lost.
 
+use std::process::Command;
+
 use stampede_contracts::api::{self, OrderState};
 
 use crate::stage::Stage;
@@ -16,6 +18,16 @@ async fn a_lost_reply_and_a_charge_that_lands_late_end_in_tickets() {
         let order: api::Order = reply.json().unwrap();
         stage.becomes(order.order_id, &token, OrderState::Confirmed).await;
     }
+    // Two authorisations and two captures, and both ledgers say so.
+    let reconcile = Command::new(env!("CARGO_BIN_EXE_stampede"))
+        .args(["reconcile", "--state"])
+        .arg(stage.platform.state.root())
+        .env("RECONCILE_MIN_AGE_MS", "0")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&reconcile.stdout);
+    assert!(reconcile.status.success(), "{said}{}", String::from_utf8_lossy(&reconcile.stderr));
+    assert!(said.contains("4 operations"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
