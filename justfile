@@ -24,6 +24,10 @@ buy *args:
 load *args:
     cargo stampede load {{args}}
 
+# what could not be handled (list), and sending it again (replay 17, replay --all)
+dead-letters *args:
+    cargo stampede dead-letters {{args}}
+
 # check what must always hold
 verify *args:
     cargo stampede verify {{args}}

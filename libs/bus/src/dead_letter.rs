@@ -8,8 +8,10 @@ use stampede_contracts::{Timestamp, header as names};
 use crate::headers::encode;
 use crate::{Bus, Message, PublishError};
 
-/// Names of the headers that a dead letter has beside those of the message it was.
+/// Names of the headers that a dead letter has beside those of the message it was, and the one of its replay.
 pub mod header {
+    /// What the names of all headers of a letter begin with.
+    pub(crate) const PREFIX: &str = "stampede-dead-";
     /// Why it could not be handled, percent-encoded.
     pub const REASON: &str = "stampede-dead-reason";
     /// The subject it was published to.
@@ -24,6 +26,8 @@ pub mod header {
     pub const DELIVERED: &str = "stampede-dead-delivered";
     /// When it was laid aside, RFC 3339.
     pub const TIME: &str = "stampede-dead-time";
+    /// On a message that is sent again by a person: the number of the dead letter it was.
+    pub const REPLAY_OF: &str = "stampede-replay-of";
 }
 
 const REASON_MAX_CHARS: usize = 500;
@@ -61,7 +65,7 @@ impl Cause {
 
 impl Bus {
     /// Lays aside a message that was taken from `consumer` of `stream` into a table, acknowledged there, and can never
-    /// be handled. Twice for the same message is once.
+    /// be handled. Twice for the same message is once; its replay, with a `msg_id` of its own, is another.
     ///
     /// # Errors
     /// [`PublishError`] when the letter was not stored.
@@ -77,7 +81,7 @@ impl Bus {
         let stored_at = i128::from(message.ce_time.unix_millis()) * 1_000_000;
         let grave = Grave { stream, consumer, sequence: 0, stored_at, delivered: attempts, subject };
         let headers = message.headers();
-        let id = format!("{stream}.{consumer}.{}", message.ce_id);
+        let id = format!("{stream}.{consumer}.{}", message.msg_id);
         self.bury_as(id, &grave, Some(&headers), message.payload.clone().into(), reason, Cause::Verdict).await
     }
 

@@ -6,7 +6,9 @@ use stampede_contracts::Event;
 use stampede_telemetry::trace;
 use tracing::{Span, field};
 
-use crate::Message;
+use crate::dead_letter::header::REPLAY_OF;
+use crate::headers::get;
+use crate::{Message, NotAnEvent};
 
 /// A message that arrived, and what JetStream knows about it. Can be used like its [`Message`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,9 @@ pub struct Delivery {
     pub delivered: u64,
     /// Its place in the stream.
     pub stream_sequence: u64,
+    /// The number of the dead letter it was, when a person sent it again: it is wanted once more even where it has had
+    /// its outcome. A sender that repeats itself is no replay.
+    pub replay_of: Option<u64>,
 }
 
 /// A message that is not what its handler expects. Sending it again does not help: a case for dead letters.
@@ -42,6 +47,17 @@ pub enum Undecodable {
 }
 
 impl Delivery {
+    /// Reads a message that arrived.
+    pub(crate) fn read(
+        raw: &async_nats::Message,
+        delivered: u64,
+        stream_sequence: u64,
+    ) -> Result<Self, NotAnEvent> {
+        let message = Message::from_nats(raw)?;
+        let replay_of = get(raw.headers.as_ref(), REPLAY_OF).and_then(|number| number.parse().ok());
+        Ok(Self { message, delivered, stream_sequence, replay_of })
+    }
+
     /// Its content.
     ///
     /// # Errors

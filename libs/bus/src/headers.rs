@@ -18,7 +18,7 @@ pub(crate) fn encode(value: &str) -> String {
 
 /// Reads the value of a header as the NATS binding of CloudEvents writes it, `%XX` for what may not stand there; nothing
 /// when it is not UTF-8. A per cent sign without two digits stands for itself.
-pub fn decode(text: &str) -> Option<String> {
+pub(crate) fn decode(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut value = Vec::with_capacity(bytes.len());
     let mut at = 0;

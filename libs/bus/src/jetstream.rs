@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,6 +18,9 @@ use crate::replies::Unanswered;
 /// A server that leads nothing at the moment answers late; a forbidden request never.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const NO_MESSAGE_FOUND: u64 = 10_037;
+/// What JetStream says when that is missing which a question is about.
+const MISSING: [ErrorCode; 3] =
+    [ErrorCode::STREAM_NOT_FOUND, ErrorCode::CONSUMER_NOT_FOUND, ErrorCode(NO_MESSAGE_FOUND)];
 /// A consumer that nobody reads goes by itself: readers need no right to delete any.
 const INACTIVE_AFTER: Duration = Duration::from_secs(30);
 
@@ -153,21 +157,46 @@ impl Bus {
         &self,
         stream: &str,
         sequence: u64,
-    ) -> Result<Option<async_nats::jetstream::message::StreamMessage>, ApiError> {
+    ) -> Result<Option<StreamMessage>, ApiError> {
         let subject = format!("STREAM.MSG.GET.{stream}");
-        let stored: Option<Stored> = self.api(subject, &json!({ "seq": sequence })).await?;
-        let message = stored.map(|stored| stored.message.try_into()).transpose();
-        message.map_err(|error: async_nats::Error| ApiError::Malformed(error.to_string()))
+        self.api(subject, &json!({ "seq": sequence })).await.and_then(read_stored)
+    }
+
+    /// The first message of `stream` under a subject that `filter` takes, from the sequence `from` on.
+    pub(crate) async fn next_message(
+        &self,
+        stream: &str,
+        filter: &str,
+        from: u64,
+    ) -> Result<Option<StreamMessage>, ApiError> {
+        let subject = format!("STREAM.MSG.GET.{stream}");
+        let body = json!({ "seq": from, "next_by_subj": filter });
+        // Without the stream there is nothing to say about what lies in it.
+        self.api_unless(subject, &body, &[ErrorCode(NO_MESSAGE_FOUND)]).await.and_then(read_stored)
     }
 
     pub(crate) async fn delete_message(&self, stream: &str, sequence: u64) -> Result<(), ApiError> {
         // Without `no_erase` the server overwrites the bytes, which is slow and here for nothing.
         let body = json!({ "seq": sequence, "no_erase": true });
-        self.api::<Value>(format!("STREAM.MSG.DELETE.{stream}"), &body).await.map(|_| ())
+        match self.api::<Value>(format!("STREAM.MSG.DELETE.{stream}"), &body).await {
+            // JetStream has one code for all reasons. Somebody else may have been faster, and that is as good.
+            Err(ApiError::Refused(_)) if self.stored_message(stream, sequence).await?.is_none() => Ok(()),
+            deleted => deleted.map(|_| ()),
+        }
     }
 
     /// One request. `None`: what it is about does not exist.
     async fn api<T: DeserializeOwned>(&self, subject: String, body: &Value) -> Result<Option<T>, ApiError> {
+        self.api_unless(subject, body, &MISSING).await
+    }
+
+    /// One request. `None`: the answer was one of the errors in `missing`.
+    async fn api_unless<T: DeserializeOwned>(
+        &self,
+        subject: String,
+        body: &Value,
+        missing: &[ErrorCode],
+    ) -> Result<Option<T>, ApiError> {
         let deadline = Instant::now() + ANSWER_WITHIN;
         let payload = body.to_string().into();
         let answer = self
@@ -176,13 +205,14 @@ impl Bus {
             .map_err(|error: Unanswered| ApiError::Unavailable(error.to_string()))?;
         match serde_json::from_slice(&answer.payload) {
             Ok(Response::Ok(answer)) => Ok(Some(answer)),
-            Ok(Response::Err { error }) if is_missing(error.error_code()) => Ok(None),
+            Ok(Response::Err { error }) if missing.contains(&error.error_code()) => Ok(None),
             Ok(Response::Err { error }) => Err(ApiError::Refused(error.to_string())),
             Err(error) => Err(ApiError::Malformed(error.to_string())),
         }
     }
 }
 
-fn is_missing(code: ErrorCode) -> bool {
-    [ErrorCode::STREAM_NOT_FOUND, ErrorCode::CONSUMER_NOT_FOUND, ErrorCode(NO_MESSAGE_FOUND)].contains(&code)
+fn read_stored(stored: Option<Stored>) -> Result<Option<StreamMessage>, ApiError> {
+    let message = stored.map(|stored| stored.message.try_into()).transpose();
+    message.map_err(|error: async_nats::Error| ApiError::Malformed(error.to_string()))
 }

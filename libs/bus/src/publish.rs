@@ -20,6 +20,8 @@ use crate::{Bus, Message};
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 /// "Store failed", with the reason in words; a full stream among them.
 const STORE_FAILED: u64 = 10_077;
+/// "Wrong last sequence": something newer lies under the subject.
+const WRONG_LAST_SEQUENCE: u64 = 10_071;
 
 /// A message was not stored, or nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum PublishError {
     /// The stream is full and refuses new messages: the push back of a work queue.
     #[error("the stream is full: {0}")]
     Full(String),
+    /// It asked to be stored only if nothing newer lies under its subject, and something does.
+    #[error("something newer lies under this subject")]
+    Outdated,
     /// There is no connection.
     #[error("there is no connection to NATS")]
     Unavailable,
@@ -50,6 +55,7 @@ impl PublishError {
         match self {
             Self::NoStream => "no_stream",
             Self::Full(_) => "full",
+            Self::Outdated => "outdated",
             Self::Unavailable => "disconnected",
             Self::TimedOut => "timed_out",
             Self::Unsendable(_) => "unsendable",
@@ -146,6 +152,9 @@ async fn acknowledged(pending: Result<Pending, Unanswered>, deadline: Instant) -
         Ok(Response::<PublishAck>::Ok(_)) => Ok(()),
         Ok(Response::Err { error }) if error.error_code().0 == STORE_FAILED => {
             Err(PublishError::Full(error.to_string()))
+        }
+        Ok(Response::Err { error }) if error.error_code().0 == WRONG_LAST_SEQUENCE => {
+            Err(PublishError::Outdated)
         }
         Ok(Response::Err { error }) => Err(PublishError::Refused(error.to_string())),
         Err(error) => Err(PublishError::Refused(error.to_string())),

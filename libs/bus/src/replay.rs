@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use crate::follow::{Follow, Follower};
 use crate::jetstream::Start;
-use crate::{BoxError, Bus, Delivery, Message};
+use crate::{BoxError, Bus, Delivery};
 
 /// Reads a stream from its first message, and then what is added, with a consumer of this process's own.
 ///
@@ -69,15 +69,14 @@ where
     C: FnMut() + Send,
 {
     async fn message(&mut self, raw: &jetstream::Message) -> Result<(), BoxError> {
-        let message = match Message::from_nats(&raw.message) {
-            Ok(message) => message,
+        let stream_sequence = raw.info().map_err(|error| error.to_string())?.stream_sequence;
+        let delivery = match Delivery::read(&raw.message, 1, stream_sequence) {
+            Ok(delivery) => delivery,
             Err(error) => {
                 tracing::error!(subject = %raw.subject, %error, "passed over");
                 return Ok(());
             }
         };
-        let stream_sequence = raw.info().map_err(|error| error.to_string())?.stream_sequence;
-        let delivery = Delivery { message, delivered: 1, stream_sequence };
         // No span: a replay of thousands of states is not thousands of stories.
         (self.handler)(delivery).in_current_span().await
     }

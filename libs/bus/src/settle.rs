@@ -8,7 +8,7 @@ use async_nats::jetstream::AckKind;
 use crate::connect::until;
 use crate::dead_letter::{Cause, Grave};
 use crate::durable::{Durable, Limits};
-use crate::{Delivery, Message, Verdict};
+use crate::{Delivery, Verdict};
 
 /// Handing an answer to the connection; longer only while NATS is away, and then the message comes again anyway.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -23,9 +23,7 @@ pub(crate) struct InHand {
 impl InHand {
     /// What the handler gets; again, if it has to be asked twice. `None` cannot be: it was read before.
     pub(crate) fn delivery(&self) -> Option<Delivery> {
-        let message = Message::from_nats(&self.raw.message).ok()?;
-        let Self { stream_sequence, delivered, .. } = *self;
-        Some(Delivery { message, delivered, stream_sequence })
+        Delivery::read(&self.raw.message, self.delivered, self.stream_sequence).ok()
     }
 }
 
@@ -41,9 +39,9 @@ impl Durable {
             };
             let delivered = u64::try_from(info.delivered).unwrap_or(1);
             let stream_sequence = info.stream_sequence;
-            match Message::from_nats(&raw.message) {
-                Ok(message) => {
-                    deliveries.push(Delivery { message, delivered, stream_sequence });
+            match Delivery::read(&raw.message, delivered, stream_sequence) {
+                Ok(delivery) => {
+                    deliveries.push(delivery);
                     in_hand.push(InHand { raw, stream_sequence, delivered });
                 }
                 Err(error) => self.bury(&raw, &error.to_string(), Cause::Unreadable).await,

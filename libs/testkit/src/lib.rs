@@ -3,11 +3,13 @@
 mod database;
 mod nats;
 mod provision;
+mod rights;
 mod wait;
 
 pub use database::{Database, fresh_database, postgres_url};
 pub use nats::Nats;
 pub use provision::provision;
+pub use rights::rights;
 pub use wait::eventually;
 
 use std::net::{Ipv4Addr, TcpListener};

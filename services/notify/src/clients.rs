@@ -1,11 +1,11 @@
 //! Whom notify talks to: `orders` for the address, the mail server for the rest.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     message::{Mailbox, MultiPart, header},
-    transport::smtp::PoolConfig,
+    transport::smtp::{self, PoolConfig},
 };
 use stampede_bus::{Bus, CallError};
 use stampede_contracts::{
@@ -89,9 +89,45 @@ impl Mailer {
             .map_err(|error| MailError::Permanent(error.to_string()))?;
         match tokio::time::timeout(self.timeout, self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_permanent() => Err(MailError::Permanent(error.to_string())),
-            Ok(Err(error)) => Err(MailError::Transient(error.to_string())),
+            Ok(Err(error)) if error.is_permanent() => Err(MailError::Permanent(reason(&error))),
+            Ok(Err(error)) => Err(MailError::Transient(reason(&error))),
             Err(_) => Err(MailError::Transient(format!("no answer within {:?}", self.timeout))),
+        }
+    }
+}
+
+/// Why, without the mail server's own words: servers repeat the address in them, and this text goes into the table,
+/// the log and a dead letter. What was said word for word stands in the mail server's log.
+fn reason(error: &smtp::Error) -> String {
+    let words = error.source().map(ToString::to_string).unwrap_or_default();
+    match error.status() {
+        Some(code) => match enhanced_status(&words) {
+            Some(status) => format!("the mail server says {code} {status}"),
+            None => format!("the mail server says {code}"),
+        },
+        None if error.is_response() => "the mail server's answer cannot be read".to_owned(),
+        None => error.to_string(),
+    }
+}
+
+/// The enhanced status code (RFC 3463) at the beginning of an answer: digits and dots, nothing else.
+fn enhanced_status(words: &str) -> Option<&str> {
+    let first = words.split_whitespace().next()?;
+    let is_number = |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|c| c.is_ascii_digit());
+    let is_status = first.split('.').count() == 3 && first.split('.').all(is_number);
+    is_status.then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_answer_only_the_numbers_are_kept() {
+        assert_eq!(enhanced_status("5.1.1 <ada@example.org>: no such user"), Some("5.1.1"));
+        assert_eq!(enhanced_status("4.2.2"), Some("4.2.2"));
+        for words in ["", "ada@example.org", "5.1", "5.1.1.1", "5..1", "1234.1.1", "5.1.ada"] {
+            assert_eq!(enhanced_status(words), None, "{words}");
         }
     }
 }

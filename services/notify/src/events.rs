@@ -38,12 +38,15 @@ async fn take_batch(store: &Store, deliveries: &[Delivery]) -> Result<Vec<Verdic
     for delivery in deliveries {
         match delivery.decode() {
             Ok(command) => {
-                taken.push(Taken { command, message: delivery.message.clone() });
+                let (message, replay_of) = (delivery.message.clone(), delivery.replay_of);
+                taken.push(Taken { command, message, replay_of });
                 verdicts.push(Verdict::Done);
             }
             Err(error) => verdicts.push(Verdict::Dead(error.to_string())),
         }
     }
-    store.take(&taken).await?;
+    for order in store.take(&taken).await? {
+        tracing::info!(%order, "a mail that was given up is tried again, because a person sent its command again");
+    }
     Ok(verdicts)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, migrate::Migrator, types::Json};
+use sqlx::{PgConnection, PgPool, migrate::Migrator, types::Json};
 use stampede_bus::Message;
 use stampede_contracts::{OrderId, StepId, command::MailCommand, event::MailResult};
 use stampede_outbox::Outbox;
@@ -18,6 +18,8 @@ pub struct Taken {
     pub command: MailCommand,
     /// The message, kept for a dead letter.
     pub message: Message,
+    /// The dead letter it was, if a person sent it again.
+    pub replay_of: Option<u64>,
 }
 
 /// A mail that is due, leased to this process.
@@ -55,12 +57,13 @@ impl Store {
         Self { pool, outbox }
     }
 
-    /// Takes commands into the table, all in one statement. A command that is there already stays as it is; if it has
-    /// ended, its result is published once more, because somebody is still asking for it.
+    /// Takes commands into the table, all in one transaction. A command that is there already stays as it is; if it
+    /// has ended, its result is published once more, because somebody is still asking for it. Only the replay of a
+    /// dead letter opens a mail again that was given up; the orders of these are returned.
     ///
     /// # Errors
     /// When the database did not answer as it should.
-    pub async fn take(&self, taken: &[Taken]) -> Result<(), sqlx::Error> {
+    pub async fn take(&self, taken: &[Taken]) -> Result<Vec<OrderId>, sqlx::Error> {
         let steps: Vec<_> = taken.iter().map(|taken| taken.command.step_id.uuid()).collect();
         let orders: Vec<_> = taken.iter().map(|taken| taken.command.order_id.uuid()).collect();
         let messages: Vec<_> = taken.iter().map(|taken| serde_json_value(&taken.message)).collect();
@@ -74,6 +77,7 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
+        let opened = Self::open_again(&mut tx, taken).await?;
         let ended = sqlx::query!(
             r#"SELECT step_id, order_id, state = 'sent' AS "sent!", command AS "command: Json<Message>"
                FROM mail WHERE step_id = ANY($1) AND state <> 'open'"#,
@@ -88,7 +92,31 @@ impl Store {
         }
         tx.commit().await?;
         self.outbox.nudge();
-        Ok(())
+        Ok(opened)
+    }
+
+    /// Opens mails again that were given up, with fresh attempts, where the command is a replay. The row then keeps
+    /// the replay, so that the same one delivered twice opens it once, and another death is another dead letter.
+    async fn open_again(connection: &mut PgConnection, taken: &[Taken]) -> Result<Vec<OrderId>, sqlx::Error> {
+        let replays: Vec<_> = taken.iter().filter(|taken| taken.replay_of.is_some()).collect();
+        if replays.is_empty() {
+            return Ok(Vec::new());
+        }
+        let steps: Vec<_> = replays.iter().map(|taken| taken.command.step_id.uuid()).collect();
+        let messages: Vec<_> = replays.iter().map(|taken| serde_json_value(&taken.message)).collect();
+        let opened = sqlx::query_scalar!(
+            "UPDATE mail SET state = 'open', attempts = 0, next_at = now(), last_error = NULL, ended_at = NULL,
+                 command = replay.command
+             FROM unnest($1::uuid[], $2::jsonb[]) AS replay (step_id, command)
+             WHERE mail.step_id = replay.step_id AND mail.state = 'dead'
+                 AND mail.command ->> 'msg_id' <> replay.command ->> 'msg_id'
+             RETURNING order_id",
+            &steps,
+            &messages,
+        )
+        .fetch_all(connection)
+        .await?;
+        Ok(opened.into_iter().map(OrderId::from_uuid).collect())
     }
 
     /// Leases mails that are due. If this process dies, they are due again when the lease is over.
@@ -130,6 +158,8 @@ impl Store {
     /// # Errors
     /// When the database did not answer as it should.
     pub async fn postpone(&self, step: StepId, pause: Duration, error: &str) -> Result<(), sqlx::Error> {
+        // An interval of Postgres counts microseconds, and a finer one is refused.
+        let pause = Duration::from_micros(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
         sqlx::query!(
             "UPDATE mail SET next_at = now() + $2, last_error = $3 WHERE step_id = $1 AND state = 'open'",
             step.uuid(),
@@ -186,9 +216,11 @@ fn serde_json_value(message: &Message) -> sqlx::types::JsonValue {
     serde_json::to_value(message).unwrap_or_default()
 }
 
-// The result of a step has the step's id too, with its own kind before it, so that a second one is known as such.
+// The result's id follows from the step's and from what became of it: the same one told again is known as such, and a
+// mail that was sent after it had been given up is news.
 fn result(step_id: StepId, order_id: OrderId, sent: bool, command: &Message) -> Result<Message, sqlx::Error> {
-    let message = Message::new(&MailResult { step_id, order_id, sent }, format!("mail.{step_id}"))
+    let outcome = if sent { "sent" } else { "given_up" };
+    let message = Message::new(&MailResult { step_id, order_id, sent }, format!("mail.{step_id}.{outcome}"))
         .map_err(|error| sqlx::Error::Encode(error.into()))?;
     // Somebody who asks again must get an answer that JetStream does not take for the first one.
     let attempt = format!("{}.{}", message.ce_id, uuid::Uuid::now_v7().simple());

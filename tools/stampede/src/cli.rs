@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::dead_letters::DeadLetters;
 use crate::commands::{
     buy, check_layers, down, load, provision, reconcile, restart, status, test, up, verify,
 };
@@ -55,6 +56,9 @@ enum Command {
     },
     /// Compare the books of payments with the payment provider's, operation by operation.
     Reconcile(Place),
+    /// Show what could not be handled, or send it again.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Make or update the streams, buckets and consumers of NATS.
     Provision(Provision),
     /// Run everything that must be green, on its own Postgres and NATS.
@@ -207,6 +211,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         }
         Command::Verify { place, verify } => verify.run(&place.existing()?).await,
         Command::Reconcile(place) => reconcile::run(&place.existing()?).await,
+        Command::DeadLetters(letters) => letters.run().await,
         Command::Provision(options) => provision::run(&options).await,
         Command::Test(options) => test::run(&options.filter).await,
         Command::CheckLayers => check_layers::run().await,
@@ -222,6 +227,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_replay_says_which_letters() {
+        let read = |words: &[&str]| Cli::try_parse_from(["stampede", "dead-letters"].iter().chain(words));
+        assert!(read(&["list", "--consumer", "notify", "--state", "x"]).is_ok());
+        for good in [&["replay", "1", "2"][..], &["replay", "--all", "--consumer", "notify"]] {
+            assert!(read(good).is_ok(), "{good:?}");
+        }
+        for bad in [&["replay"][..], &["replay", "1", "--all"], &["replay", "1", "--consumer", "notify"]] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod bucket;
 mod calls;
 mod consumer;
 mod dead_letters;
+mod letters;
 mod members;
 mod publish;
 mod replay;

@@ -228,6 +228,10 @@ impl Order {
         if !step.is_open() && !is_mail_after_all {
             return Recorded::Known;
         }
+        let outcome = match outcome {
+            Outcome::Done { detail } if is_mail_after_all => after_all(detail, step.done_at),
+            outcome => outcome,
+        };
         self.set_outcome(index, outcome, now);
         Recorded::New
     }
@@ -260,6 +264,15 @@ impl Order {
             step.state = StepState::GivenUp;
             step.done_at = Some(now);
         }
+    }
+}
+
+/// The row has room for one outcome, and the buyer may have read the first one: the second tells both.
+fn after_all(detail: Option<String>, given_up_at: Option<Timestamp>) -> Outcome {
+    let detail = detail.unwrap_or_else(|| "sent".to_owned());
+    let at = given_up_at.map(|at| format!(" at {at}")).unwrap_or_default();
+    Outcome::Done {
+        detail: Some(format!("{detail}, when an operator sent it again; it had been given up{at}")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod buy;
 pub(crate) mod check_layers;
+pub(crate) mod dead_letters;
 pub(crate) mod down;
 pub(crate) mod load;
 pub(crate) mod provision;

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod crowd;
+mod dead_letters;
 mod faults;
 mod provider;
 mod purchase;

@@ -22,19 +22,7 @@ async fn a_stranger_buys_tickets_and_gets_them_by_mail() {
     stage.free_seats_become("club", before - 2).await;
 
     // The mail with both codes lies where a person can read it, and the timeline says that it went out.
-    let mails = stage.platform.state.root().join("mail/new");
-    eventually(PATIENCE, async || {
-        let mail = std::fs::read_dir(&mails).into_iter().flatten().flatten().next();
-        mail.is_some_and(|mail| {
-            // Long lines are folded by the transfer encoding.
-            let text = std::fs::read_to_string(mail.path())
-                .unwrap_or_default()
-                .replace("=\r\n", "")
-                .replace("=\n", "");
-            order.tickets.iter().all(|ticket| text.contains(&ticket.ticket_id.to_string()))
-        })
-    })
-    .await;
+    eventually(PATIENCE, async || stage.mail_with(&order)).await;
     eventually(PATIENCE, async || {
         let now = stage.read(order.order_id, &token).await;
         now.timeline.iter().any(|entry| entry.step == "notify" && entry.state == "done")

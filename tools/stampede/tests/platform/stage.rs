@@ -80,6 +80,18 @@ impl Stage {
         self.client.read_order(order, With::token(token)).await.unwrap().json().unwrap()
     }
 
+    /// Whether a mail with all tickets of an order lies where a person can read it.
+    pub fn mail_with(&self, order: &api::Order) -> bool {
+        let mails = self.platform.state.mail().join("new");
+        let mut mails = std::fs::read_dir(mails).into_iter().flatten().flatten();
+        mails.any(|mail| {
+            // Long lines are folded by the transfer encoding.
+            let text = std::fs::read_to_string(mail.path()).unwrap_or_default();
+            let text = text.replace("=\r\n", "").replace("=\n", "");
+            order.tickets.iter().all(|ticket| text.contains(&ticket.ticket_id.to_string()))
+        })
+    }
+
     pub async fn becomes(&self, order: OrderId, token: &str, state: OrderState) {
         eventually(PATIENCE, async || self.read(order, token).await.state == state).await;
     }

@@ -327,8 +327,19 @@ fn a_mail_that_was_given_up_can_still_be_sent() {
     story.done(Capture);
     story.refused(mail);
     assert_eq!(story.record(mail, Outcome::Refused { reason: "again".into() }), Recorded::Known);
-    assert_eq!(story.record(mail, Outcome::Done { detail: None }), Recorded::New);
+    let given_up_at = story.now;
+    story.now = story.now + Duration::from_secs(3600);
+    let outcome = Outcome::Done { detail: Some("handed to the mail server".into()) };
+    assert_eq!(story.record(mail, outcome.clone()), Recorded::New);
+    assert_eq!(story.record(mail, outcome), Recorded::Known);
     assert_eq!(story.order.step_state(mail), Some(StepState::Done));
+
+    let told = story.order.to_api(&[]).timeline.pop().unwrap();
+    assert_eq!((told.at, told.step.as_str(), told.state.as_str()), (story.now, "notify", "done"));
+    let both = format!(
+        "handed to the mail server, when an operator sent it again; it had been given up at {given_up_at}"
+    );
+    assert_eq!(told.detail, Some(both));
 }
 
 #[test]
