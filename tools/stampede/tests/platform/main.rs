@@ -6,5 +6,6 @@ mod crowd;
 mod faults;
 mod provider;
 mod purchase;
+mod rights;
 mod stage;
 mod traces;
