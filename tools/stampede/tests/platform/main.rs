@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod bad_input;
+mod cost;
 mod crowd;
 mod faults;
 mod provider;
@@ -9,3 +10,4 @@ mod purchase;
 mod rights;
 mod stage;
 mod traces;
+mod wal;
