@@ -34,7 +34,7 @@ pub struct Entry {
     /// The status; absent when there was no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Milliseconds from sending to the last byte.
+    /// Milliseconds from sending to the last byte, or to the moment when it was clear that there is no answer.
     pub took_ms: f64,
     /// The body, for the steps whose words are promises: holds, orders, places, cancellations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,7 +75,7 @@ impl History {
         Ok((Self { lines }, writer))
     }
 
-    /// Writes down what came back for a step.
+    /// Writes down what came back for an attempt at a step, or after how many milliseconds it broke off.
     pub async fn told(&self, buyer: u64, step: &str, key: Option<&str>, reply: Result<&Reply, f64>) {
         // A seat map or a show is no promise, and large; a session's token is nobody's business.
         let promise = matches!(

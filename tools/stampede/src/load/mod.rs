@@ -14,6 +14,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use stampede_contracts::api::ShowSummary;
+use stampede_retry::Backoff;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 pub use history::{Entry, History, read as read_history};
@@ -24,6 +25,11 @@ pub use target::check_loopback;
 use crate::client::Client;
 use arrivals::Arrivals;
 use journey::Journey;
+
+/// Before the first repetition of a request that broke off, at most; the ceiling doubles from there.
+const PAUSE_BASE: Duration = Duration::from_millis(100);
+/// Before any repetition, at most.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -58,6 +64,7 @@ struct Stage {
     tokens_url: String,
     habits: Habits,
     operator_token: Option<String>,
+    backoff: Backoff,
     history: History,
     report: Report,
 }
@@ -78,6 +85,7 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&Report, Duration)) -> Res
         shows,
         habits: plan.habits,
         operator_token: plan.operator_token.clone(),
+        backoff: Backoff::try_new(PAUSE_BASE, PAUSE_MAX)?,
         history,
         report: Report::default(),
     });

@@ -36,7 +36,7 @@ pub enum Outcome {
     Refused,
     /// An answer that should not be: another 5xx, or a 4xx that the buyer did nothing for.
     Wrong,
-    /// No answer.
+    /// No answer, however often it was asked.
     Silence,
     /// The order was still pending when patience ended.
     Unsettled,
@@ -82,6 +82,7 @@ pub struct Report {
     arrived: AtomicU64,
     turned_away: AtomicU64,
     confirmed: AtomicU64,
+    repeated: AtomicU64,
     details: Mutex<Details>,
 }
 
@@ -108,6 +109,11 @@ impl Report {
 
     pub(super) fn confirmed(&self) {
         self.confirmed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request that broke off is sent again.
+    pub(super) fn repeated(&self) {
+        self.repeated.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn took(&self, step: &'static str, took: Duration) {
@@ -163,6 +169,7 @@ impl Report {
             arrived: self.arrived.into_inner(),
             turned_away: self.turned_away.into_inner(),
             confirmed: self.confirmed.into_inner(),
+            repeated: self.repeated.into_inner(),
             outcomes: details.outcomes,
             notes: details.notes,
             steps,
@@ -216,6 +223,8 @@ pub struct Summary {
     pub turned_away: u64,
     /// Orders that were confirmed.
     pub confirmed: u64,
+    /// Requests that were sent again because the one before broke off without an answer.
+    pub repeated: u64,
     /// Buyers by outcome.
     pub outcomes: BTreeMap<Outcome, u64>,
     /// Refusals and wrong answers by step, status and code.
@@ -249,6 +258,9 @@ impl fmt::Display for Summary {
                 "{} more found no place on this side (--in-flight-max): the load was lower than asked for",
                 self.turned_away
             )?;
+        }
+        if self.repeated > 0 {
+            writeln!(f, "{} requests were sent again because the one before broke off", self.repeated)?;
         }
         writeln!(f)?;
         for outcome in Outcome::ALL {

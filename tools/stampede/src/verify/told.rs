@@ -385,6 +385,22 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_without_an_answer_promises_nothing_and_its_repetition_does() {
+        let (id, body) = hold();
+        let silence = |step: &str, key: &str| load::Entry {
+            status: None,
+            body: None,
+            digest: None,
+            ..said(step, 0, Some(key), None)
+        };
+        let entries = [silence("hold", "k"), said("hold", 201, Some("k"), Some(body)), silence("order", "o")];
+        let told = read(&entries, "").unwrap();
+        assert_eq!(told.hold_keys["k"].0, id);
+        assert!(told.orders.is_empty() && told.order_keys.is_empty());
+        assert_eq!(told.repeats, 0, "an answer that nobody heard is not compared");
+    }
+
+    #[test]
     fn a_number_in_a_lobby_does_not_change() {
         let (ticket, show) = (LobbyTicket::new(), ShowId::new());
         let place = |number: Option<u64>| {

@@ -1,37 +1,38 @@
 //! Many buyers at once: exactly what there is gets sold.
 
-use stampede::load::{self, Habits, Outcome, Plan};
+use stampede::load::{Habits, Outcome, Summary};
 
-use crate::stage::{Stage, free_seats};
+use crate::stage::{Stage, free_seats, sold_seats};
+
+/// Everybody has tickets or was told that nothing is left.
+fn everybody_was_told(summary: &Summary, buyers: u64) {
+    let told = summary.count(Outcome::Bought) + summary.count(Outcome::SoldOut);
+    assert_eq!((summary.arrived, told), (buyers, buyers), "{summary}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_buyers_for_five_hundred_seats() {
     let stage = Stage::start(&[]).await;
     let club = stage.show("club").await;
-    let plan = Plan {
-        url: stage.platform.gateway_url.clone(),
-        buyers: 2_000,
-        rate: 200.0,
-        shows: vec![club.summary.slug.clone()],
-        duration: None,
-        in_flight_max: 2_000,
-        habits: Habits::ONLY_BUY,
-        seed: 7,
-        operator_token: Some(stage.platform.secrets().unwrap().operator_token().unwrap()),
-        history: stage.platform.state.root().join("history.jsonl"),
-    };
-    let summary = load::run(plan, |_, _| {}).await.unwrap();
-    let told = summary.count(Outcome::Bought) + summary.count(Outcome::SoldOut);
-    assert_eq!((summary.arrived, told), (2_000, 2_000), "{summary}");
+    let plan = stage.plan(&[&club.summary.slug], 2_000, 200.0, Habits::ONLY_BUY);
+    let summary = stage.under_load(plan, async {}).await;
+    everybody_was_told(&summary, 2_000);
     stage.free_seats_become("club", 0).await;
-    let sold: u64 = stage
-        .show("club")
-        .await
-        .sections
-        .iter()
-        .filter_map(|section| section.availability)
-        .map(|now| now.sold)
-        .sum();
-    assert_eq!(sold, 500);
-    assert_eq!(free_seats(&stage.show("club").await), 0);
+    let club = stage.show("club").await;
+    assert_eq!((sold_seats(&club), free_seats(&club)), (vec![500], 0));
+    stage.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn general_admission_is_never_sold_beyond_capacity() {
+    let stage = Stage::start(&[]).await;
+    // A block holds at most a thousand places: the first section is one, the second is two of them.
+    let show = stage.general_admission("meadow", &[300, 1_100]).await;
+    let plan = stage.plan(&[&show.summary.slug], 1_500, 150.0, Habits::ONLY_BUY);
+    let summary = stage.under_load(plan, async {}).await;
+    everybody_was_told(&summary, 1_500);
+    stage.free_seats_become("meadow", 0).await;
+    assert_eq!(sold_seats(&stage.show("meadow").await), [300, 1_100]);
+    // Nobody was charged without a ticket, by the provider's own books.
+    stage.verify().await;
 }

@@ -2,10 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod bad_input;
+mod cost;
 mod crowd;
 mod dead_letters;
 mod faults;
 mod provider;
 mod purchase;
+mod rights;
 mod stage;
 mod traces;
+mod wal;

@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use stampede::{
     client::{Client, Reply, With, new_key, new_order},
+    load::{self, Habits, Plan, Summary},
     platform::{Options, Platform},
+    verify::{self, Sources},
 };
 use stampede_contracts::{
-    OrderId,
-    api::{self, NewHold, NewOrder, OrderState, PlaceState},
+    OrderId, Timestamp,
+    api::{self, NewHold, NewOrder, NewSection, NewShow, NewVenue, OrderState, PlaceState},
+    event::Seating,
 };
 use stampede_testkit::eventually;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// For a whole load, from its first buyer to the end of the last.
+const LOAD_LIMIT: Duration = Duration::from_secs(240);
 pub const GOOD_CARD: &str = "4242424242424242";
 
 pub struct Stage {
@@ -26,6 +32,69 @@ impl Stage {
         let platform = Platform::start(Options { settings, ..Options::default() }).await.unwrap();
         let client = Client::new(&platform.gateway_url).unwrap();
         Self { platform, client }
+    }
+
+    /// A show without a lobby, made as an operator would, with places in sections of general admission.
+    pub async fn general_admission(&self, slug: &str, places: &[u32]) -> api::Show {
+        let sections = (1..).zip(places).map(|(number, places)| NewSection {
+            name: format!("Field {number}"),
+            price: 4_000,
+            seating: Seating::GeneralAdmission(*places),
+        });
+        let show = NewShow {
+            slug: slug.to_owned(),
+            title: "A Field".to_owned(),
+            venue: NewVenue { name: "Meadow".to_owned(), city: "Potsdam".to_owned() },
+            starts_at: Timestamp::now() + Duration::from_secs(86_400),
+            sale_opens_at: None,
+            cancel_until: None,
+            currency: "EUR".parse().unwrap(),
+            sections: sections.collect(),
+            lobby: None,
+        };
+        let operator = self.operator_token();
+        let body = serde_json::to_vec(&show).unwrap();
+        let with = With::token(&operator);
+        let reply = self.client.send(Method::POST, "/v1/ops/shows", with, Some(body)).await.unwrap();
+        assert_eq!(reply.status.as_u16(), 201, "{:?}", reply.problem());
+        self.free_seats_become(slug, places.iter().map(|places| u64::from(*places)).sum()).await;
+        self.show(slug).await
+    }
+
+    /// So many buyers at such a rate a second, for these shows or for all. Their history lies where `verify` finds it.
+    pub fn plan(&self, shows: &[&str], buyers: u64, rate: f64, habits: Habits) -> Plan {
+        Plan {
+            url: self.platform.gateway_url.clone(),
+            buyers,
+            rate,
+            shows: shows.iter().map(|show| (*show).to_owned()).collect(),
+            duration: None,
+            in_flight_max: 5_000,
+            habits,
+            seed: 7,
+            operator_token: Some(self.operator_token()),
+            history: self.platform.state.root().join("history/load.jsonl"),
+        }
+    }
+
+    /// Sends the buyers and does something to the platform meanwhile.
+    pub async fn under_load(&self, plan: Plan, meanwhile: impl Future<Output = ()>) -> Summary {
+        let load = tokio::spawn(tokio::time::timeout(LOAD_LIMIT, load::run(plan, |_, _| {})));
+        meanwhile.await;
+        load.await.unwrap().unwrap().unwrap()
+    }
+
+    /// Waits until everything has come to rest, and then everything that must hold does: by all databases, by the
+    /// provider's ledger, and by what the buyers of every load were told.
+    pub async fn verify(&self) {
+        let sources = Sources::of(&self.platform.state).await.unwrap();
+        assert!(!sources.histories.is_empty(), "no load wrote its history where the verifier looks");
+        let report = verify::verify(&sources, &verify::Options::default(), |_| {}).await.unwrap();
+        assert!(report.holds(), "{report}");
+    }
+
+    fn operator_token(&self) -> String {
+        self.platform.secrets().unwrap().operator_token().unwrap()
     }
 
     pub async fn token(&self) -> String {
@@ -108,4 +177,8 @@ pub fn best(show: &api::Show, quantity: u32) -> NewHold {
 
 pub fn free_seats(show: &api::Show) -> u64 {
     show.sections.iter().filter_map(|section| section.availability).map(|now| now.free).sum()
+}
+
+pub fn sold_seats(show: &api::Show) -> Vec<u64> {
+    show.sections.iter().filter_map(|section| section.availability).map(|now| now.sold).collect()
 }
