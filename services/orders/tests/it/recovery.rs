@@ -115,7 +115,12 @@ async fn one_bad_result_of_a_batch_does_not_hold_back_the_others() {
         let order = sqlx::query_scalar("SELECT order_id FROM orders WHERE hold_id = $1");
         let order = order.bind(cart.hold.uuid()).fetch_one(stage.database.pool()).await.unwrap();
         let capture = stage.payments.command_of(OrderId::from_uuid(order), PaymentAction::Capture);
-        Delivery { message: stage.payments.message(&capture), delivered: 1, stream_sequence: 1 }
+        Delivery {
+            message: stage.payments.message(&capture),
+            delivered: 1,
+            stream_sequence: 1,
+            replay_of: None,
+        }
     };
     let batch = vec![of(&bad).await, of(&good).await];
     let verdicts = events::on_payments(stage.app().await, batch).await.unwrap();
