@@ -46,7 +46,7 @@ pub(super) fn lend(body: Incoming) -> (Lent, Lender) {
 
 impl Lender {
     /// Whether the body has come to its end; what is left of a small one is read now.
-    pub(super) async fn is_read(self) -> bool {
+    pub(super) async fn was_read(self) -> bool {
         let fate = mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Fate::Lent);
         match fate {
             Fate::Read => true,

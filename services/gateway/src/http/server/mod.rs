@@ -144,7 +144,7 @@ fn answer(
         let (head, body) = request.into_parts();
         let (body, lender) = lent::lend(body);
         let mut response = router.call(Request::from_parts(head, body)).await?;
-        if !lender.is_read().await {
+        if !lender.was_read().await {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| Tracked::new(body, phase)))
