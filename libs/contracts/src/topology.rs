@@ -82,6 +82,9 @@ pub struct User {
     pub allow_responses: bool,
 }
 
+/// The largest message that the server takes, headers included. Its default.
+pub const MESSAGE_MAX_BYTES: usize = 1024 * 1024;
+
 const MIB: i64 = 1024 * 1024;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
