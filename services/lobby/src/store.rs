@@ -1,5 +1,6 @@
 //! The lobby's database. One method a use case; the show's row is locked by whoever changes its line.
 
+mod history;
 mod line;
 mod place;
 mod show;
