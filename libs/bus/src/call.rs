@@ -156,8 +156,8 @@ impl Bus {
             return Err(CallError::TimedOut);
         }
         let mut headers = HeaderMap::new();
-        headers.insert(header::DEADLINE_MS, deadline.header().to_string());
-        headers.insert(header::DEADLINE_AT, deadline.header_at(SystemTime::now()).to_string());
+        headers.insert(stampede_deadline::HEADER, deadline.header().to_string());
+        headers.insert(stampede_deadline::HEADER_AT, deadline.header_at(SystemTime::now()).to_string());
         headers.insert(header::CLASS, of_call(F::CLASS).as_str());
         if let Some(traceparent) = trace::traceparent() {
             headers.insert(header::TRACEPARENT, traceparent);

@@ -138,8 +138,8 @@ pub(crate) fn deadline(
     headers: Option<&HeaderMap>,
     default: Duration,
 ) -> Result<Option<Deadline>, stampede_deadline::Malformed> {
-    let left = get(headers, header::DEADLINE_MS).map(stampede_deadline::parse_ms).transpose()?;
-    let past = get(headers, header::DEADLINE_AT)
+    let left = get(headers, stampede_deadline::HEADER).map(stampede_deadline::parse_ms).transpose()?;
+    let past = get(headers, stampede_deadline::HEADER_AT)
         .map(|text| stampede_deadline::is_past(text, SystemTime::now()))
         .transpose()?;
     Ok((past != Some(true)).then(|| Deadline::after(left.unwrap_or(default))))
@@ -152,13 +152,13 @@ mod tests {
     #[test]
     fn a_request_whose_caller_gave_up_is_not_worth_an_answer() {
         let mut headers = HeaderMap::new();
-        headers.insert(header::DEADLINE_MS, "1000");
+        headers.insert(stampede_deadline::HEADER, "1000");
         assert!(matches!(deadline(Some(&headers), Duration::ZERO), Ok(Some(_))));
 
-        headers.insert(header::DEADLINE_AT, "1");
+        headers.insert(stampede_deadline::HEADER_AT, "1");
         assert!(matches!(deadline(Some(&headers), Duration::ZERO), Ok(None)));
 
-        headers.insert(header::DEADLINE_AT, "soon");
+        headers.insert(stampede_deadline::HEADER_AT, "soon");
         assert!(deadline(Some(&headers), Duration::ZERO).is_err());
         assert!(matches!(deadline(None, Duration::from_secs(1)), Ok(Some(_))));
     }

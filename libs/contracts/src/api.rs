@@ -75,7 +75,7 @@ pub struct NewShow {
     pub cancel_until: Option<Timestamp>,
     /// Currency of every price.
     pub currency: Currency,
-    /// One or more, at most 100.
+    /// One or more, at most 100, with at most 5,000 rows of numbered seats and 200,000 seats and places in all.
     pub sections: Vec<NewSection>,
     /// Absent: seats are held without a pass.
     pub lobby: Option<LobbyRules>,

@@ -45,7 +45,24 @@ pub enum Seating {
     GeneralAdmission(u32),
 }
 
+/// Rows of numbered seats in a show, at most, over all its sections.
+///
+/// What is said of a show as a whole grows with its rows: [`ShowPublished`] has to fit into an outbox, and
+/// [`LayoutPublished`] into one message and one value of a bucket. Blocks and seats hardly matter, because a block says
+/// how it stands in a message of its own.
+pub const SHOW_ROWS_MAX: usize = 5_000;
+/// Seats and places of a show, at most, over all its sections.
+pub const SHOW_SEATS_MAX: u64 = 200_000;
+
 impl Seating {
+    /// How many rows have numbered seats.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.len(),
+            Self::GeneralAdmission(_) => 0,
+        }
+    }
+
     /// How many seats or places.
     pub fn capacity(&self) -> u64 {
         match self {

@@ -1,9 +1,6 @@
-//! Names of the headers that travel between nodes, the same over HTTP and NATS.
+//! Names of the headers that travel between nodes, the same over HTTP and NATS. The two of a deadline are named where
+//! they are written and read, in `stampede_deadline`.
 
-/// Remaining time in milliseconds, relative: clocks need not agree.
-pub const DEADLINE_MS: &str = "deadline-ms";
-/// The sender's wall clock at the deadline, Unix milliseconds; NATS only, and only to refuse earlier.
-pub const DEADLINE_AT: &str = "deadline-at";
 /// The session that the gateway verified.
 pub const SESSION: &str = "stampede-session";
 /// The priority class of the function at the public door.

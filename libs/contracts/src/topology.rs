@@ -82,6 +82,9 @@ pub struct User {
     pub allow_responses: bool,
 }
 
+/// The largest message that the server takes, headers included. Its default.
+pub const MESSAGE_MAX_BYTES: usize = 1024 * 1024;
+
 const MIB: i64 = 1024 * 1024;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -227,13 +230,13 @@ pub const BUCKETS: &[Bucket] = &[Bucket {
 pub fn users() -> Vec<User> {
     let mut users = vec![
         // The public door asks inventory, and reads heartbeats and dead letters.
-        rights("gateway").publish(&["rpc.inventory.>"]).subscribe(&["oam.heartbeat.>"]).reads_stream(DLQ),
+        rights("gateway").publish(&["rpc.inventory.>"]).subscribe(&["oam.heartbeat.*.*"]).reads_messages(DLQ),
         rights("lobby").publish(&["rpc.inventory.any.close_pass"]).replays(EVT_INVENTORY),
-        rights("catalog").publish(&["evt.catalog.>"]).replays(EVT_INVENTORY).reads_stream(EVT_CATALOG),
+        rights("catalog").publish(&["evt.catalog.>"]).replays(EVT_INVENTORY).asks_about(EVT_CATALOG),
         rights("inventory")
             .publish(&["evt.inventory.>"])
             .answers("rpc.inventory.>")
-            .reads_stream(EVT_INVENTORY),
+            .asks_about(EVT_INVENTORY),
         rights("orders")
             .publish(&["cmd.payments.>", "cmd.notify.>", "evt.orders.>", "rpc.inventory.>"])
             .answers("rpc.orders.>"),
@@ -247,8 +250,11 @@ pub fn users() -> Vec<User> {
             user.binds(consumer);
         }
         for bucket in BUCKETS {
-            if bucket.writer == name || bucket.readers.contains(&name) {
-                user.uses_bucket(bucket);
+            if bucket.writer == name {
+                user.writes(bucket);
+            }
+            if bucket.readers.contains(&name) {
+                user.publish.extend(replaying(&format!("KV_{}", bucket.name)));
             }
         }
     }
@@ -264,6 +270,16 @@ pub fn users() -> Vec<User> {
 
 fn rights(name: &'static str) -> User {
     User { name, publish: Vec::new(), subscribe: vec![format!("_INBOX_{name}.>")], allow_responses: false }
+}
+
+/// What it takes to follow a stream with an ordered consumer of one's own: nameless, so short-lived, consumers may be
+/// created on this stream and nothing else. The server deletes them when nobody asks any more.
+fn replaying(stream: &str) -> [String; 3] {
+    [
+        format!("$JS.API.STREAM.INFO.{stream}"),
+        format!("$JS.API.CONSUMER.CREATE.{stream}"),
+        format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.*"),
+    ]
 }
 
 impl User {
@@ -282,25 +298,19 @@ impl User {
         self.subscribe(&[subject])
     }
 
-    fn reads_stream(self, stream: &str) -> Self {
-        self.publish(&[
-            &format!("$JS.API.STREAM.INFO.{stream}"),
-            &format!("$JS.API.STREAM.MSG.GET.{stream}"),
-            &format!("$JS.API.DIRECT.GET.{stream}"),
-            &format!("$JS.API.DIRECT.GET.{stream}.>"),
-        ])
+    /// Its generation, and whether it is there.
+    fn asks_about(self, stream: &str) -> Self {
+        self.publish(&[&format!("$JS.API.STREAM.INFO.{stream}")])
     }
 
-    /// An ordered consumer of its own: may create consumers on this stream and nothing else.
-    fn replays(self, stream: &str) -> Self {
-        self.reads_stream(stream).publish(&[
-            &format!("$JS.API.CONSUMER.CREATE.{stream}"),
-            &format!("$JS.API.CONSUMER.CREATE.{stream}.>"),
-            &format!("$JS.API.CONSUMER.INFO.{stream}.>"),
-            &format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.>"),
-            &format!("$JS.API.CONSUMER.DELETE.{stream}.>"),
-            &format!("$JS.FC.{stream}.>"),
-        ])
+    /// One message at a time, by its number.
+    fn reads_messages(self, stream: &str) -> Self {
+        self.publish(&[&format!("$JS.API.STREAM.MSG.GET.{stream}")])
+    }
+
+    fn replays(mut self, stream: &str) -> Self {
+        self.publish.extend(replaying(stream));
+        self
     }
 
     fn binds(&mut self, consumer: &Consumer) {
@@ -325,18 +335,10 @@ impl User {
         }
     }
 
-    fn uses_bucket(&mut self, bucket: &Bucket) {
+    /// Puts values, and looks whether they are there.
+    fn writes(&mut self, bucket: &Bucket) {
         let name = bucket.name;
-        self.publish.extend([
-            format!("$JS.API.STREAM.INFO.KV_{name}"),
-            format!("$JS.API.DIRECT.GET.KV_{name}.>"),
-            format!("$JS.API.CONSUMER.CREATE.KV_{name}"),
-            format!("$JS.API.CONSUMER.CREATE.KV_{name}.>"),
-            format!("$JS.API.CONSUMER.MSG.NEXT.KV_{name}.>"),
-        ]);
-        if bucket.writer == self.name {
-            self.publish.push(format!("$KV.{name}.>"));
-        }
+        self.publish.extend([format!("$KV.{name}.>"), format!("$JS.API.DIRECT.GET.KV_{name}.>")]);
     }
 }
 
@@ -350,6 +352,29 @@ mod tests {
         for consumer in CONSUMERS {
             assert!(STREAMS.iter().any(|stream| stream.name == consumer.stream), "{}", consumer.name);
             assert!(users.iter().any(|user| user.name == consumer.service), "{}", consumer.name);
+        }
+    }
+
+    #[test]
+    fn a_service_makes_nothing_in_jetstream_that_stays_and_deletes_only_from_its_own_queue() {
+        for user in users().iter().filter(|user| user.name != "operator") {
+            for right in &user.publish {
+                let Some(call) = right.strip_prefix("$JS.API.") else { continue };
+                let parts: Vec<&str> = call.split('.').collect();
+                let permitted = match parts.as_slice() {
+                    // Durable and filtered consumers have longer subjects.
+                    ["CONSUMER", "CREATE", _] => true,
+                    ["CONSUMER", "INFO" | "MSG", ..]
+                    | ["STREAM", "INFO", _]
+                    | ["STREAM", "MSG", "GET", _] => true,
+                    ["DIRECT", "GET", bucket, ..] => bucket.starts_with("KV_"),
+                    ["STREAM", "MSG", "DELETE", queue] => CONSUMERS
+                        .iter()
+                        .any(|consumer| consumer.stream == *queue && consumer.service == user.name),
+                    _ => false,
+                };
+                assert!(permitted, "{} {right}", user.name);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The publishing side: a loop that empties the partitions it holds.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use stampede_bus::{Bus, PublishError};
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::batch::{Batch, Outcome, Row};
 use crate::metrics::Metrics;
 use crate::pauses::Pauses;
-use crate::session::{Notice, Session, SessionError};
+use crate::session::{Notice, PULSE, Session, SessionError};
 use crate::{BoxError, Outbox};
 
 /// Before another connection is tried.
@@ -88,7 +89,7 @@ impl Relay {
                 }
                 continue;
             }
-            let outcome = self.publish(rows, shutdown).await;
+            let outcome = self.publish_alive(rows, &mut session, shutdown).await?;
             session.delete(&outcome.stored).await?;
             rest(&mut pauses, &outcome);
         }
@@ -124,11 +125,31 @@ impl Relay {
         wake_at: Instant,
         shutdown: &CancellationToken,
     ) -> Result<Option<Notice>, SessionError> {
-        tokio::select! {
-            () = shutdown.cancelled() => Ok(None),
-            () = self.outbox.nudged() => Ok(None),
-            () = sleep_until(wake_at) => Ok(None),
-            notice = session.notified() => notice.map(Some),
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(None),
+                () = self.outbox.nudged() => return Ok(None),
+                () = sleep_until(wake_at) => return Ok(None),
+                notice = session.notified() => return notice.map(Some),
+                () = sleep(PULSE) => session.show_life().await?,
+            }
+        }
+    }
+
+    /// Publishes while the session shows that it lives. Whoever lost the locks stops at once: another relay has the
+    /// same rows.
+    async fn publish_alive(
+        &self,
+        rows: Vec<Row>,
+        session: &mut Session,
+        shutdown: &CancellationToken,
+    ) -> Result<Outcome<PublishError>, SessionError> {
+        let mut publishing = pin!(self.publish(rows, shutdown));
+        loop {
+            tokio::select! {
+                outcome = &mut publishing => return Ok(outcome),
+                () = sleep(PULSE) => session.show_life().await?,
+            }
         }
     }
 

@@ -2,6 +2,9 @@
 //!
 //! All of it goes over one connection on purpose. Who lost the locks has lost the means to read and delete too, so a
 //! relay whose partitions were taken over cannot go on by mistake.
+//!
+//! A process that is frozen, or a machine that is cut off, keeps its connection and would keep its locks for ever. So
+//! the server ends a session that was silent for some seconds, and a relay that lives says so in between.
 
 use std::time::Duration;
 
@@ -19,6 +22,10 @@ use crate::{CHANNEL, Outbox};
 const LOCK_CLASS: i32 = 0x6f75_7462;
 /// Connecting, and every statement. A connection that is silent for longer is given up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// After this silence the server ends the session and gives its locks to others.
+const SILENCE_MAX_MS: u64 = 5_000;
+/// Between two signs of life.
+pub(crate) const PULSE: Duration = Duration::from_secs(1);
 /// Says that partitions became free, in contrast to the empty notification for new rows.
 const RELEASED: &str = "released";
 
@@ -115,6 +122,13 @@ impl Session {
         Ok(())
     }
 
+    /// Asks nothing, so that the server knows that this relay lives. To be called after every [`PULSE`] in which
+    /// nothing else was asked.
+    pub(crate) async fn show_life(&mut self) -> Result<(), SessionError> {
+        bounded(sqlx::query("SELECT").execute(&mut self.connection)).await?;
+        Ok(())
+    }
+
     /// Waits for the next notification. Can be dropped while it waits.
     pub(crate) async fn notified(&mut self) -> Result<Notice, SessionError> {
         // `None` says that the connection was lost: with the locks, so the session is over.
@@ -172,6 +186,8 @@ async fn connect(outbox: &Outbox) -> Result<PgListener, sqlx::Error> {
     // A listener that connected again by itself would be without its locks and not know it.
     connection.eager_reconnect(false);
     connection.listen(CHANNEL).await?;
+    let silence = sqlx::query("SELECT set_config('idle_session_timeout', $1::text, false)");
+    silence.bind(SILENCE_MAX_MS.to_string()).execute(&mut connection).await?;
     // Should the database forget a delete in a crash, the row is published again, which consumers bear anyway. So no
     // delete has to wait for the disk or for a standby.
     sqlx::query("SET synchronous_commit = off").execute(&mut connection).await?;

@@ -3,6 +3,7 @@
 use std::any::type_name;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -150,6 +151,16 @@ impl Env {
             }),
         }
     }
+
+    /// A duration in whole days, at least one, or so many as are said here. By convention the key ends in `_DAYS`.
+    ///
+    /// # Errors
+    /// [`EnvError::Invalid`].
+    pub fn days_or(&self, key: &str, default: u16) -> Result<Duration, EnvError> {
+        let days =
+            self.parse_or::<NonZeroU16>(key, NonZeroU16::MIN.saturating_add(default.saturating_sub(1)))?;
+        Ok(Duration::from_secs(24 * 60 * 60) * u32::from(days.get()))
+    }
 }
 
 /// Names only: some of the values are secrets.
@@ -175,7 +186,14 @@ mod tests {
     use super::*;
 
     fn env() -> Env {
-        Env::from_pairs([("LISTEN", "127.0.0.1:80"), ("WRONG", "x"), ("EMPTY", ""), ("WAIT_MS", "1500")])
+        Env::from_pairs([
+            ("LISTEN", "127.0.0.1:80"),
+            ("WRONG", "x"),
+            ("EMPTY", ""),
+            ("WAIT_MS", "1500"),
+            ("TWO_DAYS", "2"),
+            ("NO_DAYS", "0"),
+        ])
     }
 
     #[test]
@@ -186,6 +204,9 @@ mod tests {
         assert_eq!(env.string_or("EMPTY", "default"), "default");
         assert_eq!(env.millis_or("WAIT_MS", Duration::ZERO), Ok(Duration::from_millis(1500)));
         assert_eq!(env.millis_or("ABSENT", Duration::from_secs(1)), Ok(Duration::from_secs(1)));
+        assert_eq!(env.days_or("TWO_DAYS", 90), Ok(Duration::from_secs(172_800)));
+        assert_eq!(env.days_or("ABSENT", 1), Ok(Duration::from_secs(86_400)));
+        assert!(env.days_or("NO_DAYS", 90).is_err());
     }
 
     #[test]

@@ -5,13 +5,11 @@ use std::collections::HashSet;
 use stampede_contracts::{
     Currency, Money, SectionId, ShowId, Timestamp, VenueId,
     api::{NewSection, NewShow, NewVenue, Section, ShowSummary, Venue},
-    event::{LobbyRules, Row, Seating, SectionPlan, ShowPublished},
+    event::{LobbyRules, Row, SHOW_ROWS_MAX, SHOW_SEATS_MAX, Seating, SectionPlan, ShowPublished},
 };
 
 /// Sections of a show, at most.
 pub const SECTIONS_MAX: usize = 100;
-/// Seats and places of a show, at most.
-pub const CAPACITY_MAX: u64 = 200_000;
 /// Seats of a row, at most: a row lies in one block.
 pub const ROW_SEATS_MAX: u32 = 1_000;
 
@@ -66,8 +64,11 @@ pub enum InvalidShow {
     #[error("section {0:?}: price: 0 to {max} minor units", max = Money::AMOUNT_MAX)]
     Price(String),
     /// Too many seats.
-    #[error("a show has at most {CAPACITY_MAX} seats and places")]
+    #[error("a show has at most {SHOW_SEATS_MAX} seats and places")]
     Capacity,
+    /// Too many rows: what is published of the show would not fit into one message.
+    #[error("a show has at most {SHOW_ROWS_MAX} rows of numbered seats, over all its sections")]
+    Rows,
     /// Times in the wrong order.
     #[error(
         "times: a sale opens before the show starts, and orders can be cancelled until then at the latest"
@@ -194,8 +195,11 @@ fn sections(requested: &[NewSection], currency: Currency) -> Result<Vec<SectionP
             seating: section.seating.clone(),
         });
     }
+    if sections.iter().map(|section| section.seating.rows()).sum::<usize>() > SHOW_ROWS_MAX {
+        return Err(InvalidShow::Rows);
+    }
     let capacity: u64 = sections.iter().map(|section| section.seating.capacity()).sum();
-    if capacity > CAPACITY_MAX { Err(InvalidShow::Capacity) } else { Ok(sections) }
+    if capacity > SHOW_SEATS_MAX { Err(InvalidShow::Capacity) } else { Ok(sections) }
 }
 
 fn seating_fits(seating: &Seating) -> bool {
@@ -248,6 +252,31 @@ mod tests {
             sections,
             lobby: None,
         }
+    }
+
+    /// As much to say of each of a hundred sections and of this many rows as there can be.
+    fn wordy(rows: usize) -> NewShow {
+        let widest = |length| "\u{1f39f}".repeat(length);
+        let row = |nth| Row { label: format!("{nth:04}{}", widest(12)), seats: 40 };
+        let rows: Vec<Row> = (0..rows).map(row).collect();
+        let section = |(nth, rows): (usize, &[Row])| NewSection {
+            name: format!("{nth:02}{}", widest(98)),
+            price: Money::AMOUNT_MAX,
+            seating: Seating::Rows(rows.to_vec()),
+        };
+        let sections = rows.chunks(rows.len().div_ceil(SECTIONS_MAX)).enumerate().map(section).collect();
+        let venue = NewVenue { name: widest(200), city: widest(200) };
+        NewShow { title: widest(200), venue, sections, ..request() }
+    }
+
+    #[test]
+    fn the_largest_show_fits_into_the_outbox_and_one_row_more_is_refused() {
+        // What the table `outbox` takes; NATS takes twice as much.
+        const OUTBOX_MAX_BYTES: usize = 512 * 1024;
+        let show = ShowRecord::try_new(&wordy(SHOW_ROWS_MAX), now()).unwrap();
+        let size = serde_json::to_vec(&show.published()).unwrap().len();
+        assert!((300_000..OUTBOX_MAX_BYTES).contains(&size), "{size}");
+        assert_eq!(ShowRecord::try_new(&wordy(SHOW_ROWS_MAX + 1), now()), Err(InvalidShow::Rows));
     }
 
     fn now() -> Timestamp {

@@ -27,7 +27,12 @@ pub async fn start(node: &Node, clock: Clock) -> Result<Inventory, BoxError> {
     let pool = node.database(&MIGRATOR).await?;
     let bus = node.bus().await?;
     let outbox = Outbox::new(pool.clone(), OUTBOX_PARTITIONS);
-    let rules = Rules { hold: config.hold, seats_max: config.seats_max, pass_key: config.pass_key };
+    let rules = Rules {
+        hold: config.hold,
+        seats_max: config.seats_max,
+        pass_key: config.pass_key,
+        history: config.history,
+    };
     let inventory = Inventory::new(Store::new(pool.clone(), outbox.clone()), rules, clock)?;
 
     // The first to end: other replicas answer while what was begun here is finished.

@@ -15,6 +15,8 @@ pub struct Config {
     pub seats_max: u32,
     /// The key that verifies the lobby's passes.
     pub pass_key: VerifyingKey,
+    /// How long holds and journal of a show stay after it is over.
+    pub history: Duration,
     /// Requests that are handled at the same time.
     pub workers: usize,
     /// Requests that may wait for a worker; the next one is answered `busy`.
@@ -37,6 +39,7 @@ impl Config {
             hold: Duration::from_secs(env.parse_or("HOLD_SECONDS", 300)?),
             seats_max: env.parse_or("HOLD_SEATS_MAX", 8)?,
             pass_key,
+            history: env.days_or("HISTORY_KEPT_FOR_DAYS", 90)?,
             workers: env.parse_or("RPC_WORKERS", 32)?,
             queue: env.parse_or("RPC_QUEUE", 1_024)?,
         })

@@ -37,6 +37,8 @@ pub struct Rules {
     pub seats_max: u32,
     /// The key that verifies the lobby's passes.
     pub pass_key: VerifyingKey,
+    /// How long holds and journal of a show stay after it is over.
+    pub history: Duration,
 }
 
 /// The use cases. Clones are the same service.

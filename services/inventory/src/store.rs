@@ -6,6 +6,7 @@
 
 mod change;
 mod error;
+mod history;
 mod hold;
 mod housekeeping;
 mod pass;

@@ -87,7 +87,7 @@ async fn count(inventory: &Inventory) {
 
 async fn purge(inventory: &Inventory) {
     loop {
-        let pause = match inventory.store().purge(inventory.now(), KEEP, PURGE_ROWS).await {
+        let pause = match purge_round(inventory).await {
             Ok(0) => PURGE_PERIOD,
             Ok(_) => PURGE_PAUSE,
             Err(error) => {
@@ -97,4 +97,11 @@ async fn purge(inventory: &Inventory) {
         };
         sleep(pause).await;
     }
+}
+
+/// Deletes some old rows of each kind, and says how many.
+async fn purge_round(inventory: &Inventory) -> Result<u64, StoreError> {
+    let (store, now) = (inventory.store(), inventory.now());
+    let keys = store.purge(now, KEEP, PURGE_ROWS).await?;
+    Ok(keys + store.forget_history(now, inventory.rules().history, PURGE_ROWS).await?)
 }

@@ -23,6 +23,11 @@ use crate::{
 const NOTE_EVERY: Duration = Duration::from_secs(20);
 /// How often the open places are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
+/// Between two looks for places to forget, and between two statements that delete them.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+const FORGET_PAUSE: Duration = Duration::from_millis(200);
+/// Places that one statement deletes.
+const FORGET_PLACES: i64 = 1_000;
 
 /// What the handlers share. Clones are the same app.
 #[derive(Debug, Clone)]
@@ -207,6 +212,19 @@ impl App {
         let mut look = tokio::time::interval(COUNT_EVERY);
         while shutdown.run_until_cancelled(look.tick()).await.is_some() {
             self.metrics.open(&self.store.open_places().await?);
+        }
+        Ok(())
+    }
+
+    /// Forgets places of shows that are over for long, until `shutdown`.
+    ///
+    /// # Errors
+    /// When the database does not answer; whoever supervises starts it again.
+    pub async fn forget(self, shutdown: CancellationToken) -> Result<(), BoxError> {
+        let mut pause = Duration::ZERO;
+        while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+            let gone = self.store.forget_history(self.config.history, FORGET_PLACES).await?;
+            pause = if gone == 0 { FORGET_EVERY } else { FORGET_PAUSE };
         }
         Ok(())
     }

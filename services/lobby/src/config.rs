@@ -17,6 +17,8 @@ pub struct Config {
     pub admit_every: Duration,
     /// `ABANDONED_AFTER_MS`: who was not heard of for so long is not admitted.
     pub abandoned_after: Duration,
+    /// `HISTORY_KEPT_FOR_DAYS`: how long places stay after their show is over.
+    pub history: Duration,
 }
 
 /// A key of the environment is missing or wrong.
@@ -40,6 +42,7 @@ impl Config {
             pass_key: SigningKey::from_seed_hex(env.secret("PASS_SIGNING_KEY")?.expose())?,
             admit_every: env.millis_or("ADMIT_EVERY_MS", Duration::from_millis(100))?,
             abandoned_after: env.millis_or("ABANDONED_AFTER_MS", Duration::from_secs(120))?,
+            history: env.days_or("HISTORY_KEPT_FOR_DAYS", 90)?,
         })
     }
 }

@@ -45,6 +45,8 @@ async fn serve(node: Node) -> Result<ExitCode, BoxError> {
     node.supervise("call people", move || calling.clone().call_people(stop.clone()));
     let (counting, stop) = (app.clone(), node.shutdown());
     node.supervise("count places", move || counting.clone().count_places(stop.clone()));
+    let (forgetting, stop) = (app.clone(), node.shutdown());
+    node.supervise("forget old places", move || forgetting.clone().forget(stop.clone()));
 
     let (listener, bound) = node.listen().await?;
     node.say_heartbeats(&bus, Some(bound));

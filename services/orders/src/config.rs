@@ -8,6 +8,7 @@ use stampede_service::Secret;
 use stampede_service::env::{Env, EnvError};
 
 use crate::app::Timing;
+use crate::domain::RefundPauses;
 
 /// The shortest secret for fingerprints, in bytes.
 const FINGERPRINT_KEY_MIN: usize = 32;
@@ -47,6 +48,10 @@ impl Config {
             sweep_every: at_least_1_ms(env.millis_or("SWEEP_EVERY_MS", Duration::from_secs(1))?),
             sweep_batch: sweep_batch.get(),
             keys_kept_for: env.millis_or("KEYS_KEPT_FOR_MS", Duration::from_secs(24 * 60 * 60))?,
+            refund: RefundPauses {
+                first: env.millis_or("REFUND_AGAIN_AFTER_MS", Duration::from_secs(10 * 60))?,
+                longest: env.millis_or("REFUND_AGAIN_MAX_MS", Duration::from_secs(24 * 60 * 60))?,
+            },
         };
         Ok(Self {
             ticket_key,

@@ -69,7 +69,7 @@ fn build(node: &Node, config: Config, pool: &PgPool, bus: &Bus, outbox: &Outbox)
         inventory: Inventory::new(bus.clone(), config.call_timeout),
         wakeups: Wakeups::default(),
         metrics: Metrics::default(),
-        plans: Plans::try_new()?,
+        plans: Plans::try_new(config.timing.refund)?,
         ticket_key: config.ticket_key,
         fingerprinter: Fingerprinter::new(config.fingerprint_key.expose().as_bytes()),
         timing: config.timing,

@@ -1,11 +1,14 @@
 //! Losing the database's connection, the relay, and NATS.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use sqlx::postgres::PgPool;
 use stampede_bus::Bus;
-use stampede_outbox::{Relay, RelaySettings};
+use stampede_outbox::{Outbox, Relay, RelaySettings};
 use stampede_testkit::eventually;
+use tokio_util::sync::CancellationToken;
 
 use crate::stage::{NEVER, SOON, Stage, locks, message, settings};
 
@@ -50,6 +53,85 @@ async fn another_relay_takes_over_from_one_that_died() {
     second.stop().await;
 }
 
+/// A process with a relay that can be stopped as SIGSTOP does: its sockets stay open, and nothing in it moves.
+struct Frozen {
+    thread: thread::JoinHandle<()>,
+    thaw: mpsc::Sender<()>,
+}
+
+impl Frozen {
+    /// Runs a relay until it holds all partitions, and freezes it.
+    async fn with_all_partitions(stage: &Stage) -> Self {
+        let (freeze, frozen) = tokio::sync::oneshot::channel::<()>();
+        let (thaw, thawed) = mpsc::channel();
+        let database = stage.database.pool().connect_options();
+        let settings = settings(&stage.nats);
+        let process = async move {
+            let bus = Bus::connect(settings).await.unwrap();
+            let outbox = Outbox::new(PgPool::connect_lazy_with((*database).clone()), 4);
+            let shutdown = CancellationToken::new();
+            let relay = Relay::new(outbox, bus, RelaySettings::default()).run(shutdown.clone());
+            let relay = tokio::spawn(relay);
+            frozen.await.unwrap();
+            // It blocks the only thread of this runtime.
+            thawed.recv().unwrap();
+            shutdown.cancel();
+            relay.await.unwrap().unwrap();
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let thread = thread::spawn(move || runtime.block_on(process));
+        eventually(SOON, async || locks(&stage.database).await == 4).await;
+        freeze.send(()).unwrap();
+        Self { thread, thaw }
+    }
+
+    fn thaw(self) {
+        self.thaw.send(()).unwrap();
+        self.thread.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_relay_does_not_keep_its_partitions() {
+    let stage = Stage::set().await;
+    let frozen = Frozen::with_all_partitions(&stage).await;
+    let outbox = stage.outbox();
+    let relay = stage.relay(&outbox, POLL);
+    stage.write(&outbox, "a", &[message("1")]).await;
+    stage.until_empty().await;
+    assert_eq!(stage.published().await, ["1"]);
+
+    // Awake again it finds its session ended, and everything in other hands.
+    frozen.thaw();
+    stage.write(&outbox, "a", &[message("2")]).await;
+    stage.until_empty().await;
+    assert_eq!(stage.published().await, ["1", "2"]);
+    relay.stop().await;
+}
+
+/// The connection that holds the locks, and for how many seconds it has been there.
+async fn holder(pool: &PgPool) -> (i32, f64) {
+    let sql = "SELECT pid, extract(epoch FROM clock_timestamp() - backend_start)::float8 FROM pg_stat_activity \
+               WHERE pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory') AND datname = current_database()";
+    sqlx::query_as(sql).fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_relay_that_has_nothing_to_do_or_cannot_publish_keeps_its_connection() {
+    let mut stage = Stage::set().await;
+    let outbox = stage.outbox();
+    let relay = stage.relay_at_work(&outbox, NEVER).await;
+    let (pid, _) = holder(&stage.database).await;
+    eventually(SOON, async || holder(&stage.database).await.1 > 7.0).await;
+    stage.nats.stop();
+    stage.write(&outbox, "a", &[message("1")]).await;
+    eventually(SOON, async || holder(&stage.database).await.1 > 15.0).await;
+    assert_eq!(holder(&stage.database).await.0, pid);
+    stage.nats.restart().await;
+    stage.until_empty().await;
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn while_nats_is_away_messages_wait_and_then_come_in_order() {
     let mut stage = Stage::set().await;
@@ -75,7 +157,7 @@ async fn a_relay_can_start_before_its_stream_is_there() {
     let bus = Bus::connect(settings(&stage.nats)).await.unwrap();
     let outbox = stage.outbox();
     stage.write(&outbox, "a", &[message("1")]).await;
-    let shutdown = tokio_util::sync::CancellationToken::new();
+    let shutdown = CancellationToken::new();
     let relay = tokio::spawn(Relay::new(outbox, bus, RelaySettings::default()).run(shutdown.clone()));
     eventually(SOON, async || locks(&stage.database).await == 4).await;
 

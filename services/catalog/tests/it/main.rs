@@ -115,6 +115,34 @@ async fn a_show_is_made_once_by_its_slug_and_published() {
     eventually(PATIENCE, async || stage.published().await == 1).await;
 }
 
+/// A show of five thousand rows, in a hundred sections.
+fn largest() -> Value {
+    let rows = |section| {
+        let row = move |nth| json!({ "label": format!("{nth:02}{section:02}-{}", "\u{1f39f}".repeat(11)), "seats": 40 });
+        (0..50).map(row).collect::<Vec<_>>()
+    };
+    let section = |nth| json!({ "name": format!("{nth}"), "price": 4500, "seating": { "rows": rows(nth) } });
+    let mut show = show("stadium");
+    show["sections"] = (0..100).map(section).collect();
+    show
+}
+
+#[tokio::test]
+async fn the_largest_show_is_published_and_one_row_more_is_refused() {
+    let stage = Stage::start().await;
+    let mut larger = largest();
+    larger["sections"][0]["seating"]["rows"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "label": "Z", "seats": 1 }));
+    let (status, problem) = stage.post(&larger).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("validation_failed")));
+    assert!(problem["detail"].as_str().unwrap().contains("at most 5000 rows"), "{problem}");
+    let (status, problem) = stage.post(&largest()).await;
+    assert_eq!(status, StatusCode::CREATED, "{problem}");
+    eventually(PATIENCE, async || stage.published().await == 1).await;
+}
+
 #[tokio::test]
 async fn a_list_comes_in_pages_without_gaps() {
     let stage = Stage::start().await;

@@ -205,7 +205,7 @@ fn outbound(base: &str, request: &Outgoing) -> Result<Request<Full<Bytes>>, http
     *outbound.headers_mut() = request.headers.clone();
     let headers = outbound.headers_mut();
     if let Some(deadline) = stampede_deadline::current() {
-        headers.insert(names::DEADLINE_MS, deadline.header().into());
+        headers.insert(stampede_deadline::HEADER, deadline.header().into());
     }
     if let Some(traceparent) = trace::traceparent().and_then(|text| HeaderValue::try_from(text).ok()) {
         headers.insert(names::TRACEPARENT, traceparent);

@@ -61,6 +61,11 @@ pub fn shard(show: ShowId, nth: usize) -> i16 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use stampede_contracts::event::{
+        BlockLayout, BlockState, LayoutPublished, SHOW_ROWS_MAX, SHOW_SEATS_MAX,
+    };
+    use stampede_contracts::topology::MESSAGE_MAX_BYTES;
+    use stampede_contracts::{BlockId, SectionId, Timestamp};
 
     use super::*;
 
@@ -94,6 +99,51 @@ mod tests {
         let shards: std::collections::HashSet<i16> = (0..64).map(|nth| shard(show, nth)).collect();
         assert_eq!(shards.len(), 64);
         assert!(shards.iter().all(|shard| (0..64).contains(shard)));
+    }
+
+    /// Room for the headers of a message beside its payload.
+    const HEADERS_BYTES: usize = 4 * 1024;
+
+    /// The most to say: as many rows as there may be, long labels, and rows so long that each is a block.
+    #[test]
+    fn the_layout_of_the_largest_show_fits_into_a_message() {
+        let label = |nth| format!("{nth:04}{}", "\u{1f39f}".repeat(12));
+        let (show, section_id) = (ShowId::new(), SectionId::new());
+        for seats in [40, 501] {
+            let rows = SHOW_ROWS_MAX.min(usize::try_from(SHOW_SEATS_MAX).unwrap() / seats);
+            let seats = u32::try_from(seats).unwrap();
+            let rows = (0..rows).map(|nth| row(&label(nth), seats)).collect();
+            let blocks = (0..).zip(cut(&Seating::Rows(rows))).map(|(nth, piece)| BlockLayout {
+                block_id: BlockId::from_number(i64::MAX - nth),
+                section_id,
+                shard: 63,
+                capacity: piece.capacity,
+                rows: piece.rows,
+            });
+            let layout = LayoutPublished { show_id: show, blocks: blocks.collect() };
+            let size = serde_json::to_vec(&layout).unwrap().len();
+            assert!(size + HEADERS_BYTES < MESSAGE_MAX_BYTES, "{size} bytes for rows of {seats}");
+        }
+    }
+
+    #[test]
+    fn the_state_of_the_largest_block_is_a_small_message() {
+        let state = BlockState {
+            show_id: ShowId::new(),
+            section_id: SectionId::new(),
+            block_id: BlockId::from_number(i64::MAX),
+            version: i64::MAX,
+            capacity: BLOCK_SEATS_MAX,
+            free: BLOCK_SEATS_MAX,
+            held: BLOCK_SEATS_MAX,
+            attached: BLOCK_SEATS_MAX,
+            sold: BLOCK_SEATS_MAX,
+            blocked: BLOCK_SEATS_MAX,
+            seats: Some("s".repeat(1_000)),
+            as_of: Timestamp::now(),
+        };
+        let size = serde_json::to_vec(&state).unwrap().len();
+        assert!(size < 2 * 1024, "{size}");
     }
 
     proptest! {

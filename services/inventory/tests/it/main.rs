@@ -6,6 +6,7 @@
 mod change;
 mod crowd;
 mod expiry;
+mod history;
 mod hold;
 mod invariants;
 mod pass;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::StreamExt;
 use futures::future::join_all;
-use stampede_contracts::event::{BlockState, LayoutPublished, Seating, ShowPublished};
+use stampede_contracts::event::{BlockState, LayoutPublished, Row, SHOW_ROWS_MAX, Seating, ShowPublished};
 use stampede_contracts::topology::{EVT_INVENTORY, LAYOUT};
 use stampede_contracts::{BlockId, Timestamp};
 use stampede_testkit::eventually;
@@ -103,6 +103,21 @@ async fn a_lost_stream_and_bucket_are_filled_again() {
     assert_eq!(serde_json::from_slice::<LayoutPublished>(&message.payload).unwrap(), layout);
     eventually(PATIENCE, async || world.hold(&best(&show, 2)).await.is_ok()).await;
     world.check().await;
+}
+
+#[tokio::test]
+async fn the_layout_of_the_largest_show_is_stored() {
+    let (world, _replica) = World::with_replica().await;
+    let row = |nth| Row { label: format!("{nth:04}{}", "\u{1f39f}".repeat(12)), seats: 40 };
+    let rows: Vec<Row> = (0..SHOW_ROWS_MAX).map(row).collect();
+    let sections: Vec<_> = rows.chunks(50).map(|rows| Seating::Rows(rows.to_vec())).collect();
+    let show = world.show(&sections);
+    let layout = world.open(&show).await;
+    let told: usize = layout.blocks.iter().map(|block| block.rows.len()).sum();
+    assert_eq!(told, SHOW_ROWS_MAX);
+    let stream = world.operator.jetstream().get_stream(EVT_INVENTORY).await.unwrap();
+    let subject = format!("evt.inventory.layout.v1.{}", show.show_id);
+    eventually(PATIENCE, async || stream.get_last_raw_message_by_subject(&subject).await.is_ok()).await;
 }
 
 #[tokio::test]

@@ -192,7 +192,7 @@ impl World {
     }
 
     pub async fn layout(&self, show: ShowId) -> Option<LayoutPublished> {
-        let value = self.gateway.kv_get(LAYOUT, &show.to_string()).await.ok()??;
+        let value = self.operator.kv_get(LAYOUT, &show.to_string()).await.ok()??;
         Some(serde_json::from_slice(&value).unwrap())
     }
 

@@ -37,6 +37,7 @@ fn config() -> Config {
         pass_key: SigningKey::from_seed_hex(&"07".repeat(32)).unwrap(),
         admit_every: Duration::from_millis(10),
         abandoned_after: Duration::from_secs(120),
+        history: Duration::from_secs(86_400),
     }
 }
 
@@ -138,6 +139,41 @@ async fn one_place_a_session_and_nobody_elses() {
         Some(Code::PlaceNotFound)
     );
     assert_eq!(code(&stage.app.join(ShowId::new(), me).await.unwrap_err()), Some(Code::ShowNotFound));
+}
+
+#[tokio::test]
+async fn places_of_a_show_that_is_over_for_long_are_forgotten() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let stage = Stage::start().await;
+    let (over, running) =
+        (stage.show(Duration::ZERO, 10, (100, 0)).await, stage.show(Duration::ZERO, 10, (100, 0)).await);
+    for show in [over, running] {
+        for _ in 0..5 {
+            stage.app.join(show, SessionId::new()).await.unwrap();
+        }
+    }
+    assert_eq!(stage.store.forget_history(DAY, 3).await.unwrap(), 0);
+    let pool = stage.database.pool();
+    sqlx::query("UPDATE show SET starts_at = now() - interval '2 days' WHERE show_id = $1")
+        .bind(over.uuid())
+        .execute(pool)
+        .await
+        .unwrap();
+    assert_eq!(stage.store.forget_history(DAY * 3, 3).await.unwrap(), 0, "not for so long");
+    let mut rounds = Vec::new();
+    while rounds.last() != Some(&0) {
+        rounds.push(stage.store.forget_history(DAY, 3).await.unwrap());
+    }
+    assert_eq!(rounds, [3, 2, 1, 0], "three places, two, the mark");
+    let left: Vec<(uuid::Uuid, i64)> =
+        sqlx::query_as("SELECT show_id, count(*) FROM place GROUP BY show_id").fetch_all(pool).await.unwrap();
+    assert_eq!(left, [(running.uuid(), 5)]);
+    let history: String = sqlx::query_scalar("SELECT history FROM show WHERE show_id = $1")
+        .bind(over.uuid())
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    assert_eq!(history, "gone");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub use query::Caller;
 pub use results::{Incoming, Sender, Taken};
 
 use crate::clients::Inventory;
-use crate::domain::Plans;
+use crate::domain::{Plans, RefundPauses};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::wakeups::Wakeups;
@@ -47,6 +47,8 @@ pub struct Timing {
     pub sweep_batch: u32,
     /// How long a key is kept.
     pub keys_kept_for: Duration,
+    /// How long a refund that was refused rests.
+    pub refund: RefundPauses,
 }
 
 /// What the service is made of. A handle: clones share it.

@@ -10,7 +10,7 @@ use stampede_telemetry::trace;
 use tracing::{Instrument, Span};
 
 use super::{App, Error};
-use crate::domain::{Advance, Carrier, Order, Reply, Step, StepKind, Ticket};
+use crate::domain::{Advance, Carrier, Order, Reply, Step, StepKind, StepState, Ticket};
 use crate::events;
 use crate::store::{Locked, Store, Write};
 use crate::wakeups::Change;
@@ -93,7 +93,8 @@ impl App {
         };
         let settled = advance.transitions.iter().any(|transition| transition.to.is_settled());
         let change = if settled { Change::Answered } else { Change::Progress };
-        let write = Write { reply: reply.as_ref(), next_at: now + self.0.timing.retry_after, change };
+        let next_at = self.0.plans.refund_again_at(order).unwrap_or(now + self.0.timing.retry_after);
+        let write = Write { reply: reply.as_ref(), next_at, change };
         Store::save(connection, &locked, write).await?;
         if !tickets.is_empty() {
             Store::issue(connection, &tickets).await?;
@@ -116,6 +117,7 @@ impl App {
         for step in order.steps.iter().filter(|step| !step.is_open()) {
             if before.step_by_id(step.id).is_none_or(|before| before.is_open()) {
                 self.0.metrics.finished(step, total);
+                self.tell_operators(&order, step);
             }
         }
         for transition in &advance.transitions {
@@ -126,6 +128,17 @@ impl App {
         }
         let call = advance.begun.into_iter().find(|step| step.kind.carrier() == Carrier::Inventory);
         Moved { order, call }
+    }
+
+    /// Nobody else can end this: the money is owed to a buyer.
+    fn tell_operators(&self, order: &Order, step: &Step) {
+        if step.kind == StepKind::Refund
+            && step.state == StepState::Refused
+            && let Some(again_at) = self.0.plans.refund_again_at(order)
+        {
+            tracing::error!(order = %order.id, step = %step.id, %again_at,
+                "the provider refused a refund: a person has to find out why, until then it is asked for again");
+        }
     }
 }
 

@@ -103,9 +103,9 @@ impl fmt::Debug for OrderSecret {
 }
 
 impl Order {
-    /// The step of this kind, if it was begun.
+    /// The step of this kind, if it was begun; of refunds the last, because one that was refused is asked for again.
     pub fn step(&self, kind: StepKind) -> Option<&Step> {
-        self.steps.iter().find(|step| step.kind == kind)
+        self.steps.iter().rfind(|step| step.kind == kind)
     }
 
     /// The step with this id.

@@ -8,7 +8,10 @@
 //!    ├ decide_by missed, seats lost ──────────────────────┴ failing: void, free → failed
 //!    └ cancelled by the buyer before the pivot ───────────── cancelling: void, free → cancelled
 //!                                            after it ────── cancelling: free → refund → cancelled
+//!                                                                                └ refused: again after a pause
 //! ```
+
+use std::time::Duration;
 
 use stampede_contracts::{StepId, Timestamp, api::OrderState, command::MailKind};
 use stampede_saga::{Direction, Entry, Inconsistent, InvalidPlan, Next, Plan, State, StepPlan};
@@ -26,6 +29,24 @@ pub struct Plans {
     decline: Plan<StepKind>,
     /// After the money was taken there is no way back, only another way forward.
     refund: Plan<StepKind>,
+    pauses: RefundPauses,
+}
+
+/// How long a refund that was refused rests before it is asked for again. The provider may have had a reason that goes
+/// away: its balance was short, an operator had to permit it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefundPauses {
+    /// After the first refusal. Doubled with each.
+    pub first: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
+
+impl RefundPauses {
+    fn after(self, refusals: usize) -> Duration {
+        let doublings = u32::try_from(refusals.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.first.saturating_mul(2_u32.saturating_pow(doublings)).min(self.longest)
+    }
 }
 
 /// What recording an outcome changed.
@@ -75,7 +96,7 @@ impl Plans {
     ///
     /// # Errors
     /// When a plan contradicts itself; a test says that none does.
-    pub fn try_new() -> Result<Self, InvalidPlan<StepKind>> {
+    pub fn try_new(pauses: RefundPauses) -> Result<Self, InvalidPlan<StepKind>> {
         Ok(Self {
             purchase: Plan::try_new(vec![
                 StepPlan::new(Attach).undone_by(Free),
@@ -91,6 +112,7 @@ impl Plans {
                 StepPlan::pivot(Capture),
             ])?,
             refund: Plan::try_new(vec![StepPlan::pivot(Free), StepPlan::new(Refund)])?,
+            pauses,
         })
     }
 
@@ -129,7 +151,7 @@ impl Plans {
             }
             OrderState::Pending => self.next_of_pending(order, now),
             OrderState::Failing => self.undo(order, OrderState::Failed),
-            OrderState::Cancelling if order.is_captured() => self.next_of_refund(order),
+            OrderState::Cancelling if order.is_captured() => self.next_of_refund(order, now),
             OrderState::Cancelling => self.undo(order, OrderState::Cancelled),
             // At rest, with one way out.
             OrderState::Confirmed if order.cancel_requested_at.is_some() => {
@@ -179,10 +201,17 @@ impl Plans {
         })
     }
 
-    fn next_of_refund(&self, order: &Order) -> Result<Move, Inconsistent<StepKind>> {
-        if order.step_state(Refund) == Some(StepState::Refused) {
-            // The money is owed and the provider will not move it: an operator has to. The order stays unsettled.
-            return Ok(Move::Rest);
+    /// When the refund that the provider refused last is asked for again; none if that is not how it stands. The money
+    /// is owed, so the order does not come to rest before it was given back.
+    pub fn refund_again_at(&self, order: &Order) -> Option<Timestamp> {
+        let refused = order.step(Refund).filter(|step| step.state == StepState::Refused)?;
+        let refusals = order.steps.iter().filter(|step| step.kind == Refund).count();
+        Some(refused.done_at? + self.pauses.after(refusals))
+    }
+
+    fn next_of_refund(&self, order: &Order, now: Timestamp) -> Result<Move, Inconsistent<StepKind>> {
+        if let Some(again_at) = self.refund_again_at(order) {
+            return Ok(if again_at <= now { Move::Begin(Refund) } else { Move::Rest });
         }
         Ok(match self.refund.next(&log(order, &REFUND), Direction::Forward)? {
             Next::Run(step) => Move::Begin(step),
@@ -198,7 +227,7 @@ const REFUND: [StepKind; 2] = [Free, Refund];
 
 /// The rows as the plan reads them.
 fn log(order: &Order, kinds: &[StepKind]) -> Vec<Entry<StepKind>> {
-    let of_plan = order.steps.iter().filter(|step| kinds.contains(&step.kind));
+    let of_plan = kinds.iter().filter_map(|kind| order.step(*kind));
     of_plan
         .map(|step| {
             let state = match step.state {

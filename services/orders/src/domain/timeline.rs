@@ -80,7 +80,14 @@ impl Step {
             let detail = format!("sent again, {} in all", times(self.attempt + 1));
             entry(at, word, "repeated", Some(&detail))
         });
-        let ended = self.done_at.map(|at| entry(at, word, self.state.as_str(), self.outcome.as_deref()));
+        let came_of_it = match (self.kind, self.state) {
+            // What the provider says about it is for the operator.
+            (StepKind::Refund, StepState::Refused) => Some(
+                "the provider refused to give the money back; a person looks at it, and it is asked for again",
+            ),
+            _ => self.outcome.as_deref(),
+        };
+        let ended = self.done_at.map(|at| entry(at, word, self.state.as_str(), came_of_it));
         [Some(began), repeated, ended].into_iter().flatten()
     }
 }

@@ -27,7 +27,7 @@ pub struct Locked {
 pub struct Write<'a> {
     /// The answer, if this is the moment for it.
     pub reply: Option<&'a Reply>,
-    /// When the sweeper repeats the steps that begin now.
+    /// When the sweeper repeats the steps that begin now, or what was refused now.
     pub next_at: Timestamp,
     /// What whoever waits for the order is told.
     pub change: Change,
@@ -39,6 +39,13 @@ impl Locked {
         let known = |step: &Step| self.before.step_by_id(step.id) == Some(step);
         self.order.steps.iter().filter(|step| !known(step)).collect()
     }
+}
+
+/// Which step of its kind it is in its order, from 1.
+fn nth(order: &Order, step: &Step) -> i16 {
+    let before = order.steps.iter().take_while(|earlier| earlier.id != step.id);
+    let same_kind = before.filter(|earlier| earlier.kind == step.kind).count();
+    i16::try_from(same_kind).map_or(i16::MAX, |before| before.saturating_add(1))
 }
 
 impl Store {
@@ -114,12 +121,14 @@ impl Store {
                     reply_status = COALESCE(reply_status, $15), reply_body = COALESCE(reply_body, $16)
                 WHERE order_id = $1
             ), kept AS (
-                INSERT INTO step (step_id, order_id, kind, state, outcome, created_at, done_at, next_at)
-                SELECT new.step_id, $1, new.kind, new.state, new.outcome, new.created_at, new.done_at, $17
-                FROM unnest($18::uuid[], $19::text[], $20::text[], $21::text[], $22::timestamptz[], $23::timestamptz[])
-                    AS new (step_id, kind, state, outcome, created_at, done_at)
+                INSERT INTO step (step_id, order_id, kind, nth, state, outcome, created_at, done_at, next_at)
+                SELECT new.step_id, $1, new.kind, new.nth, new.state, new.outcome, new.created_at, new.done_at, $17
+                FROM unnest($18::uuid[], $19::text[], $20::text[], $21::text[], $22::timestamptz[], $23::timestamptz[],
+                        $27::smallint[])
+                    AS new (step_id, kind, state, outcome, created_at, done_at, nth)
                 ON CONFLICT (step_id) DO UPDATE
-                    SET state = excluded.state, outcome = excluded.outcome, done_at = excluded.done_at
+                    SET state = excluded.state, outcome = excluded.outcome, done_at = excluded.done_at,
+                        next_at = excluded.next_at
                     WHERE step.state <> 'done'
             )
             SELECT pg_notify($24, $25) WHERE $26",
@@ -149,6 +158,7 @@ impl Store {
             CHANNEL,
             order.id.to_string(),
             write.change.is_for_all(),
+            &steps.iter().map(|step| nth(order, step)).collect::<Vec<_>>(),
         )
         .fetch_optional(connection)
         .await?;

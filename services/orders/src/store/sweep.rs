@@ -29,7 +29,7 @@ pub struct Backlog {
     pub state: OrderState,
     /// How many.
     pub orders: u64,
-    /// Age of the oldest.
+    /// How long the oldest has been on its way: since it was placed, or since it was cancelled.
     pub oldest: Duration,
 }
 
@@ -70,8 +70,9 @@ impl Store {
         due.collect()
     }
 
-    /// Orders that have to be decided on although no result came: `decide_by` passed before the pivot, or nothing of
-    /// an unsettled order is under way, which no transaction of this version leaves behind.
+    /// Orders that have to be decided on although no result came: `decide_by` passed before the pivot, the pause after a
+    /// refused refund is over, or nothing of an unsettled order is under way, which no transaction of this version
+    /// leaves behind.
     ///
     /// # Errors
     /// Those of the database.
@@ -83,7 +84,7 @@ impl Store {
                     SELECT FROM step WHERE step.order_id = orders.order_id AND kind IN ('capture', 'detach')))
                 OR NOT EXISTS (
                     SELECT FROM step WHERE step.order_id = orders.order_id
-                    AND (step.state = 'open' OR (kind = 'refund' AND step.state = 'refused'))))
+                    AND (step.state = 'open' OR (kind = 'refund' AND step.state = 'refused' AND next_at > now()))))
              ORDER BY decide_by LIMIT $1",
             i64::from(limit),
         )
@@ -99,7 +100,7 @@ impl Store {
     pub async fn backlog(&self) -> Result<Vec<Backlog>, sqlx::Error> {
         let rows = sqlx::query!(
             "SELECT state, count(*) AS \"orders!\",
-                extract(epoch FROM now() - min(created_at))::float8 AS \"oldest!\"
+                extract(epoch FROM now() - min(greatest(created_at, cancel_requested_at)))::float8 AS \"oldest!\"
              FROM orders WHERE state IN ('pending', 'failing', 'cancelling') GROUP BY state",
         )
         .fetch_all(self.pool())

@@ -1,5 +1,7 @@
 //! Cancelling, in every phase.
 
+use std::collections::HashSet;
+
 use reqwest::StatusCode;
 use stampede_contracts::api::{OrderState, TicketState};
 use stampede_contracts::command::{MailKind, PaymentAction};
@@ -152,6 +154,29 @@ async fn a_refund_that_takes_long_is_accepted() {
     stage.payments.set(PaymentAction::Refund, Manner::Good);
     node.reaches(order, cart.session, OrderState::Cancelled).await;
     assert_eq!(stage.payments.balance(order).refunded, 9_000);
+}
+
+#[tokio::test]
+async fn a_refund_that_is_refused_is_asked_for_again_until_the_money_is_back() {
+    let stage = Stage::set().await;
+    let node = stage.node(&[("REFUND_AGAIN_AFTER_MS", "200"), ("REFUND_AGAIN_MAX_MS", "300")]).await;
+    stage.payments.set(PaymentAction::Refund, Manner::Refuses);
+    let cart = stage.cart();
+    let order = node.place(&cart).await.order().order_id;
+    let answer = node.cancel_within(order, cart.session, SHORT_MS).await;
+    assert_eq!((answer.status, answer.order().state), (StatusCode::ACCEPTED, OrderState::Cancelling));
+    eventually(PATIENCE, async || stage.payments.received(PaymentAction::Refund) >= 3).await;
+    let read = node.order(order, cart.session).await;
+    assert_eq!(read.state, OrderState::Cancelling);
+    let refused = read.timeline.iter().find(|entry| (&*entry.step, &*entry.state) == ("refund", "refused"));
+    let detail = refused.and_then(|entry| entry.detail.as_deref()).unwrap_or_default();
+    assert!(detail.contains("a person looks at it"), "{:?}", read.timeline);
+
+    stage.payments.set(PaymentAction::Refund, Manner::Good);
+    node.reaches(order, cart.session, OrderState::Cancelled).await;
+    assert_eq!(stage.payments.balance(order).refunded, 9_000);
+    let keys = stage.payments.steps(PaymentAction::Refund);
+    assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "every refusal keeps its key");
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ impl Stage {
             inventory: InventoryClient::new(bus, config.call_timeout),
             wakeups: Wakeups::default(),
             metrics: Metrics::default(),
-            plans: Plans::try_new().unwrap(),
+            plans: Plans::try_new(config.timing.refund).unwrap(),
             ticket_key: config.ticket_key,
             fingerprinter: Fingerprinter::new(config.fingerprint_key.expose().as_bytes()),
             timing: config.timing,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::Signal;
-use stampede_contracts::topology::{self, User};
+use stampede_contracts::topology::{self, MESSAGE_MAX_BYTES, User};
 
 use super::locate;
 use super::venv::Venv;
@@ -104,6 +104,7 @@ http: "127.0.0.1:{monitor}"
 # A stopped member of a queue group keeps its share of the requests until the server notices: within seconds.
 ping_interval: "2s"
 ping_max: 2
+max_payload: {MESSAGE_MAX_BYTES}
 jetstream {{
   store_dir: {store:?}
   max_memory_store: 64MB

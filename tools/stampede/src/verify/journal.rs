@@ -1,5 +1,6 @@
 //! Rule 5, as far as inventory alone can say: nothing is sold that was not attached to the same order just before, and
-//! the journal tells the whole story in one order.
+//! the journal tells the whole story in one order. Shows that are over for long are left out as soon as their history is
+//! not kept any more.
 
 use anyhow::Result;
 
@@ -24,7 +25,9 @@ const SOLD_UNATTACHED: &str = "
     FROM (
         SELECT block, version, hold, to_state, order_id, lag(to_state, 1, 'free') OVER before AS was,
             lag(order_id) OVER before AS of_order
-        FROM journal WINDOW before AS (PARTITION BY hold ORDER BY version)
+        FROM journal
+        WHERE block NOT IN (SELECT b.id FROM block b JOIN show s ON s.id = b.show WHERE s.history <> 'kept')
+        WINDOW before AS (PARTITION BY hold ORDER BY version)
     ) AS changes
     WHERE to_state = 'sold' AND (was <> 'attached' OR order_id IS NULL OR of_order IS DISTINCT FROM order_id)";
 
@@ -35,14 +38,17 @@ const GAPS: &str = "
     FROM block b LEFT JOIN (
         SELECT block, count(*) AS rows, min(version) AS first, max(version) AS last FROM journal GROUP BY block
     ) AS j ON j.block = b.id
-    WHERE coalesce(j.rows, 0) <> b.version - 1 OR coalesce(j.first, 2) <> 2 OR coalesce(j.last, 1) <> b.version";
+    WHERE NOT EXISTS (SELECT FROM show s WHERE s.id = b.show AND s.history <> 'kept')
+        AND (coalesce(j.rows, 0) <> b.version - 1 OR coalesce(j.first, 2) <> 2 OR coalesce(j.last, 1) <> b.version)";
 
 const LEAPS: &str = "
     SELECT format('hld_b%s_%s went from %s to %s in version %s, and was %s before', block,
         replace(hold::text, '-', ''), from_state, to_state, version, was)
     FROM (
         SELECT block, version, hold, from_state, to_state, lag(to_state, 1, 'free') OVER before AS was
-        FROM journal WINDOW before AS (PARTITION BY hold ORDER BY version)
+        FROM journal
+        WHERE block NOT IN (SELECT b.id FROM block b JOIN show s ON s.id = b.show WHERE s.history <> 'kept')
+        WINDOW before AS (PARTITION BY hold ORDER BY version)
     ) AS changes
     -- What is sold too early has its own sentence.
     WHERE from_state <> was AND to_state <> 'sold'";
@@ -53,6 +59,7 @@ const OTHER_END: &str = "
     FROM hold h FULL JOIN (
         SELECT DISTINCT ON (hold) hold, block, to_state, order_id FROM journal ORDER BY hold, version DESC
     ) AS j ON j.hold = h.id
-    WHERE h.block IS DISTINCT FROM j.block
-        OR j.to_state IS DISTINCT FROM CASE h.state WHEN 'freed' THEN 'free' ELSE h.state END
-        OR (h.state IN ('attached', 'sold') AND h.order_id IS DISTINCT FROM j.order_id)";
+    WHERE (h.block IS DISTINCT FROM j.block
+            OR j.to_state IS DISTINCT FROM CASE h.state WHEN 'freed' THEN 'free' ELSE h.state END
+            OR (h.state IN ('attached', 'sold') AND h.order_id IS DISTINCT FROM j.order_id))
+        AND coalesce(h.block, j.block) NOT IN (SELECT b.id FROM block b JOIN show s ON s.id = b.show WHERE s.history <> 'kept')";

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Rule;
-use super::picture::{Order, Orders};
+use super::picture::{Forgotten, Order, Orders};
 use super::report::Found;
 use super::snapshot::{Snapshots, count, find};
 use super::told::{Final, Told, ToldOrder, ToldPlace};
@@ -30,7 +30,12 @@ pub(super) struct Promises {
     pub(super) same: Found,
 }
 
-pub(super) async fn check(now: &mut Snapshots, told: &Told, orders: &Orders) -> Result<Promises> {
+pub(super) async fn check(
+    now: &mut Snapshots,
+    told: &Told,
+    orders: &Orders,
+    forgotten: &Forgotten,
+) -> Result<Promises> {
     let mut promises = Promises::default();
     for (rule, why) in &told.contradictions {
         match rule {
@@ -38,12 +43,12 @@ pub(super) async fn check(now: &mut Snapshots, told: &Told, orders: &Orders) -> 
             _ => promises.kept.broken(why.clone()),
         }
     }
-    holds(&mut promises, now, told).await?;
+    holds(&mut promises, now, told, forgotten).await?;
     let answers = answers(now).await?;
     placed(&mut promises.kept, told, orders, &answers);
     keys(&mut promises, now, told, &answers);
     tickets(&mut promises.kept, now, told).await?;
-    places(&mut promises.kept, now, told).await?;
+    places(&mut promises.kept, now, told, forgotten).await?;
     hold_keys(&mut promises.same, now, told).await?;
     promises.same.checked(told.repeats, "repeated answers");
     count(
@@ -67,7 +72,12 @@ const STORED_OTHERWISE: &str = "
         OR (reply_status = 409 AND state NOT IN ('failed', 'cancelled'))";
 
 /// Every hold is there, and what is stored gives the very bytes of the answer.
-async fn holds(promises: &mut Promises, now: &mut Snapshots, told: &Told) -> Result<()> {
+async fn holds(
+    promises: &mut Promises,
+    now: &mut Snapshots,
+    told: &Told,
+    forgotten: &Forgotten,
+) -> Result<()> {
     promises.kept.checked(told.holds.len(), "holds");
     let ids: Vec<Uuid> = told.holds.keys().map(|hold| hold.uuid()).collect();
     let mut missing: HashMap<Uuid, _> =
@@ -93,7 +103,7 @@ async fn holds(promises: &mut Promises, now: &mut Snapshots, told: &Told) -> Res
             promises.kept.broken(why);
         }
     }
-    for (hold, answer) in missing.values() {
+    for (hold, answer) in missing.values().filter(|(hold, _)| !forgotten.blocks.contains(&hold.block())) {
         promises
             .kept
             .broken(format!("hold {hold} was acknowledged ({}), and is not there", told.place(answer.line)));
@@ -270,7 +280,7 @@ struct PlaceRow {
     pass_expires_at: Option<OffsetDateTime>,
 }
 
-async fn places(kept: &mut Found, now: &mut Snapshots, told: &Told) -> Result<()> {
+async fn places(kept: &mut Found, now: &mut Snapshots, told: &Told, forgotten: &Forgotten) -> Result<()> {
     kept.checked(told.places.len(), "places in lobbies");
     let mut missing: HashMap<Uuid, _> =
         told.places.iter().map(|(place, said)| (place.uuid(), (place, said))).collect();
@@ -293,7 +303,7 @@ async fn places(kept: &mut Found, now: &mut Snapshots, told: &Told) -> Result<()
             ));
         }
     }
-    for (place, said) in missing.values() {
+    for (place, said) in missing.values().filter(|(_, said)| !forgotten.lines.contains(&said.show.uuid())) {
         let line = told.place(said.line);
         kept.broken(format!("place {place} was acknowledged ({line}), and is not there"));
     }

@@ -8,7 +8,7 @@ use stampede_contracts::{PassId, SessionId, ShowId};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::picture::Holds;
+use super::picture::{Forgotten, Hold, Holds};
 use super::report::Found;
 use super::snapshot::{Snapshots, count, find};
 
@@ -18,7 +18,7 @@ const TOLERANCE: Duration = Duration::SECOND;
 /// Inventory forgets passes after a day.
 const PASSES_KEPT_FOR: Duration = Duration::hours(23);
 
-pub(super) async fn check(now: &mut Snapshots, holds: &Holds) -> Result<Found> {
+pub(super) async fn check(now: &mut Snapshots, holds: &Holds, forgotten: &Forgotten) -> Result<Found> {
     let mut found = Found::default();
     count(&mut found, &mut now.lobby, "places", "SELECT count(*) FROM place").await?;
     for query in [NUMBERS, OUT_OF_ORDER, PASSED_OVER, TWO_PLACES, TOO_MANY_SLOTS] {
@@ -27,6 +27,7 @@ pub(super) async fn check(now: &mut Snapshots, holds: &Holds) -> Result<Found> {
     find(&mut found, &mut now.inventory, now.cutoff, TWO_HOLDS).await?;
     let slots = slots(now).await?;
     found.checked(slots.len(), "slots");
+    let holds = holds.values().filter(|hold| !forgotten.lines.contains(&hold.show.uuid()));
     held_with_passes(&mut found, &slots, holds);
     freed_early(&mut found, now, &slots).await?;
     Ok(found)
@@ -40,7 +41,7 @@ const NUMBERS: &str = "
         SELECT show_id, count(DISTINCT number) AS places, max(number) AS highest
         FROM place WHERE number IS NOT NULL GROUP BY show_id
     ) AS given USING (show_id)
-    WHERE numbered <> coalesce(places, 0) OR numbered <> coalesce(highest, 0)
+    WHERE history = 'kept' AND (numbered <> coalesce(places, 0) OR numbered <> coalesce(highest, 0))
     UNION ALL
     SELECT format('number %s of show shw_%s was given %s times', number, replace(show_id::text, '-', ''), count(*))
     FROM place WHERE number IS NOT NULL GROUP BY show_id, number HAVING count(*) > 1";
@@ -119,9 +120,9 @@ async fn slots(now: &mut Snapshots) -> Result<Slots> {
 }
 
 /// A pass holds seats for its own session and show, in its time.
-fn held_with_passes(found: &mut Found, slots: &Slots, holds: &Holds) {
+fn held_with_passes<'a>(found: &mut Found, slots: &Slots, holds: impl Iterator<Item = &'a Hold>) {
     let mut used = 0_u64;
-    for hold in holds.values() {
+    for hold in holds {
         let Some(pass) = hold.pass else { continue };
         used += 1;
         let why = match slots.get(&pass) {
@@ -181,7 +182,6 @@ async fn freed_early(found: &mut Found, now: &mut Snapshots, slots: &Slots) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::super::picture::Hold;
     use super::super::picture::tests::purchase;
     use super::*;
 
@@ -201,7 +201,7 @@ mod tests {
             let mut found = Found::default();
             let (slots, holds) =
                 (Slots::from([(slot.pass_id, *slot)]), Holds::from([(hold.id.uuid(), hold.clone())]));
-            held_with_passes(&mut found, &slots, &holds);
+            held_with_passes(&mut found, &slots, holds.values());
             found.broken
         };
         assert_eq!(broken(&slot, &hold), 0);

@@ -67,19 +67,20 @@ pub async fn verify(sources: &Sources, options: &Options, progress: impl FnMut(&
 async fn check(report: &mut Report, now: &mut Snapshots, sources: &Sources, told: &Told) -> Result<()> {
     let orders = picture::orders(now).await.context("orders")?;
     let holds = picture::holds(now).await.context("holds")?;
+    let forgotten = picture::forgotten(now).await.context("what is forgotten")?;
     report.add(Rule::SeatOnce, seats::once(now).await.context("rule 1")?);
     report.add(Rule::Capacity, seats::accounted_for(now).await.context("rule 2")?);
     let charges = price::charges(now).await.context("rule 3")?;
     report.add(Rule::Price, price::check(&orders, &holds, &charges));
     report.add(Rule::Ledgers, ledgers::check(now, &orders).await.context("rule 4")?);
     report.add(Rule::Attached, journal::order_decides(now).await.context("rule 5")?);
-    report.add(Rule::Attached, sales::check(&orders, &holds));
-    let promises = kept::check(now, told, &orders).await.context("rules 7 and 8")?;
+    report.add(Rule::Attached, sales::check(&orders, &holds, &forgotten));
+    let promises = kept::check(now, told, &orders, &forgotten).await.context("rules 7 and 8")?;
     report.add(Rule::Kept, promises.kept);
     report.add(Rule::SameReply, promises.same);
     report.add(Rule::Ends, ends::check(now, &orders, &holds).await.context("rule 9")?);
     report.add(Rule::Ends, ends::mails(now, sources.mails.clone()).await.context("rule 9")?);
-    report.add(Rule::Lobby, lobby::check(now, &holds).await.context("rule 11")?);
+    report.add(Rule::Lobby, lobby::check(now, &holds, &forgotten).await.context("rule 11")?);
     report.add(Rule::Private, private(now, sources).await.context("what is personal")?);
     Ok(())
 }

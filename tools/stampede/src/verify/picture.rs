@@ -1,6 +1,6 @@
 //! Orders and holds as their databases have them, in memory: no query can join what lies in two databases.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow};
@@ -17,6 +17,30 @@ use super::snapshot::Snapshots;
 pub(super) type Orders = HashMap<OrderId, Order>;
 /// All holds, by the part of their id that is unique.
 pub(super) type Holds = HashMap<Uuid, Hold>;
+
+/// What the owners of shows that are over for long keep no history of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Forgotten {
+    /// Blocks whose holds are not kept.
+    pub(super) blocks: HashSet<BlockId>,
+    /// Shows whose places in the lobby are not kept.
+    pub(super) lines: HashSet<Uuid>,
+}
+
+pub(super) async fn forgotten(now: &mut Snapshots) -> Result<Forgotten> {
+    let blocks: Vec<i64> = sqlx::query_scalar(
+        "SELECT block.id FROM block JOIN show ON show.id = block.show WHERE show.history <> 'kept'",
+    )
+    .fetch_all(&mut *now.inventory)
+    .await?;
+    let lines: Vec<Uuid> = sqlx::query_scalar("SELECT show_id FROM show WHERE history <> 'kept'")
+        .fetch_all(&mut *now.lobby)
+        .await?;
+    Ok(Forgotten {
+        blocks: blocks.into_iter().map(BlockId::from_number).collect(),
+        lines: lines.into_iter().collect(),
+    })
+}
 
 /// An order with its tickets.
 #[derive(Clone, Debug, PartialEq, Eq)]

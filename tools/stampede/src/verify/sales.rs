@@ -4,14 +4,15 @@
 use stampede_contracts::api::OrderState;
 use stampede_contracts::inventory::HoldState;
 
-use super::picture::{Hold, Holds, Order, Orders};
+use super::picture::{Forgotten, Hold, Holds, Order, Orders};
 use super::report::Found;
 
-pub(super) fn check(orders: &Orders, holds: &Holds) -> Found {
+pub(super) fn check(orders: &Orders, holds: &Holds, forgotten: &Forgotten) -> Found {
     let mut found = Found::default();
     let settled = || orders.values().filter(|order| order.is_settled);
     found.checked(settled().filter(|order| order.tickets > 0).count(), "orders with tickets");
-    for order in settled() {
+    let is_kept = |order: &&Order| !forgotten.blocks.contains(&order.hold.block());
+    for order in settled().filter(is_kept) {
         if let Some(why) = unsold(order, holds.get(&order.hold.uuid())) {
             found.broken(why);
         }
@@ -76,7 +77,7 @@ mod tests {
 
     fn broken(order: Order, hold: Hold) -> u64 {
         let (orders, holds) = (Orders::from([(order.id, order)]), Holds::from([(hold.id.uuid(), hold)]));
-        check(&orders, &holds).broken
+        check(&orders, &holds, &Forgotten::default()).broken
     }
 
     #[test]

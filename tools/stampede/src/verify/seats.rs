@@ -102,7 +102,8 @@ const HOLDS: &str = "
             sum(quantity) FILTER (WHERE state = 'sold') AS sold
         FROM hold WHERE state <> 'freed' GROUP BY block
     ) AS h ON h.block = b.id
-    WHERE b.held <> coalesce(h.held, 0) OR b.attached <> coalesce(h.attached, 0) OR b.sold <> coalesce(h.sold, 0)";
+    WHERE (b.held <> coalesce(h.held, 0) OR b.attached <> coalesce(h.attached, 0) OR b.sold <> coalesce(h.sold, 0))
+        AND NOT EXISTS (SELECT FROM show s WHERE s.id = b.show AND s.history <> 'kept')";
 
 const SEATS_OF_HOLDS: &str = "
     SELECT format('seat b%s-%s is %L in its block, and hld_b%s_%s that has it is %s', b.id, seat,

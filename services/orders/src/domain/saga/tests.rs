@@ -12,6 +12,9 @@ use stampede_contracts::{
 use super::*;
 use crate::domain::{Facts, OrderSecret};
 
+const MINUTE: Duration = Duration::from_secs(60);
+const PAUSES: RefundPauses = RefundPauses { first: MINUTE, longest: Duration::from_secs(180) };
+
 /// An order on its way, and the plans it follows.
 struct Story {
     plans: Plans,
@@ -36,7 +39,7 @@ fn placed() -> Story {
         replied: None,
         steps: vec![Step::begin(StepId::new(), Attach, now)],
     };
-    Story { plans: Plans::try_new().unwrap(), order, now }
+    Story { plans: Plans::try_new(PAUSES).unwrap(), order, now }
 }
 
 fn facts(now: Timestamp) -> Facts {
@@ -282,13 +285,29 @@ fn cancelling_a_confirmed_order_releases_the_seats_and_then_refunds() {
 }
 
 #[test]
-fn a_refund_that_the_provider_refuses_stays_owed() {
+fn a_refund_that_the_provider_refuses_stays_owed_and_is_asked_for_again() {
     let mut story = placed().up_to(Capture);
     story.done(Capture);
     story.cancel();
     story.done(Free);
-    assert_eq!(story.refused(Refund), []);
-    story.is(OrderState::Cancelling);
+    let mut asked = vec![story.order.step(Refund).unwrap().id];
+    for pause in [1, 2, 3, 3] {
+        assert_eq!(story.refused(Refund), []);
+        story.is(OrderState::Cancelling);
+        let again_at = story.now + MINUTE * pause;
+        assert_eq!(story.plans.refund_again_at(&story.order), Some(again_at));
+        story.now = again_at - Duration::from_millis(1);
+        assert_eq!(story.advance(), []);
+        story.now = again_at;
+        assert_eq!(story.advance(), [Refund]);
+        assert_eq!(story.plans.refund_again_at(&story.order), None);
+        asked.push(story.order.step(Refund).unwrap().id);
+    }
+    // Under the old keys it stays refused.
+    assert_eq!(asked.iter().collect::<std::collections::HashSet<_>>().len(), 5);
+    assert_eq!(story.order.record(asked[0], Outcome::Done { detail: None }, story.now), Recorded::Known);
+    assert_eq!(story.done(Refund), [Notify(MailKind::Cancelled)]);
+    story.is(OrderState::Cancelled);
 }
 
 #[test]

@@ -62,6 +62,30 @@ async fn what_comes_to_rest_in_time_is_waited_for() {
     assert!(told.recv().await.unwrap().is_empty());
 }
 
+/// Half of it is gone already, the beginning first.
+const FORGET_SEATS: &str = "
+    WITH gone AS (DELETE FROM journal WHERE (block = 1 AND version < 8) OR block = 2 RETURNING hold)
+    DELETE FROM hold WHERE id IN (SELECT hold FROM gone)";
+const FORGET_LINE: &str = "DELETE FROM place WHERE number <= 3";
+
+#[tokio::test]
+async fn what_is_forgotten_of_a_show_that_is_over_is_not_missed() {
+    let world = World::new().await;
+    world.spoil("inventory", FORGET_SEATS).await;
+    let broken = world.verify().await.broken();
+    assert!(broken.contains(&Rule::Capacity) && broken.contains(&Rule::Attached), "{broken:?}");
+    world.spoil("inventory", "UPDATE show SET history = 'going'").await;
+    let report = world.verify().await;
+    assert!(report.holds(), "{report}");
+
+    world.spoil("lobby", FORGET_LINE).await;
+    let broken = world.verify().await.broken();
+    assert!(broken.contains(&Rule::Lobby), "{broken:?}");
+    world.spoil("lobby", "UPDATE show SET history = 'going'").await;
+    let report = world.verify().await;
+    assert!(report.holds(), "{report}");
+}
+
 #[tokio::test]
 async fn a_thousand_broken_cases_are_counted_and_a_few_listed() {
     let world = World::new().await;
