@@ -35,6 +35,9 @@ pub struct ConsumerSettings {
     /// How long the server holds an empty pull open. So long may a stop take, and a second more until a lost pull is
     /// noticed.
     pub wait: Duration,
+    /// Rest after every batch, in which messages gather: for work that nobody waits for, so that under load it is done
+    /// many at a time. Zero where somebody waits.
+    pub gather: Duration,
     /// Pause before a message that could not be handled comes again; doubled with every delivery.
     pub retry_min: Duration,
     /// The longest such pause.
@@ -42,11 +45,12 @@ pub struct ConsumerSettings {
 }
 
 impl Default for ConsumerSettings {
-    /// 64 messages, 1 s, pauses from 200 ms to 30 s.
+    /// 64 messages, 1 s, no rest, pauses from 200 ms to 30 s.
     fn default() -> Self {
         Self {
             batch: 64,
             wait: Duration::from_secs(1),
+            gather: Duration::ZERO,
             retry_min: Duration::from_millis(200),
             retry_max: Duration::from_secs(30),
         }

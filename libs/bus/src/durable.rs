@@ -114,7 +114,12 @@ impl Durable {
                 continue;
             }
             match work.work(batch.messages, limits).await {
-                Ok(()) => failures = 0,
+                Ok(()) => {
+                    failures = 0;
+                    if !self.settings.gather.is_zero() {
+                        let _ = shutdown.run_until_cancelled(tokio::time::sleep(self.settings.gather)).await;
+                    }
+                }
                 Err(error) => {
                     failures += 1;
                     tracing::error!(

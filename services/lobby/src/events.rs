@@ -1,6 +1,7 @@
 //! What the lobby follows: shows from the catalog, closed passes and stock from inventory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::Rng;
 use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Replay, Verdict};
@@ -11,6 +12,9 @@ use stampede_contracts::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{stock::StockCopy, store::Store};
+
+/// Slots are given out once a second or so; those that come free in between are counted together.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Takes shows until `shutdown`.
 ///
@@ -47,7 +51,8 @@ async fn take_show(store: &Store, delivery: &Delivery) -> Result<Verdict, BoxErr
 /// # Errors
 /// None while it runs.
 pub async fn passes(bus: Bus, store: Store, shutdown: CancellationToken) -> Result<(), BoxError> {
-    let consumer = Consumer::new(bus, EVT_FACTS, "lobby-passes", ConsumerSettings::default());
+    let settings = ConsumerSettings { gather: GATHER, ..ConsumerSettings::default() };
+    let consumer = Consumer::new(bus, EVT_FACTS, "lobby-passes", settings);
     let handler = move |deliveries: Vec<Delivery>| {
         let store = store.clone();
         async move {

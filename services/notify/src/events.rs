@@ -1,6 +1,7 @@
 //! Commands from the work queue: taken into the table, then acknowledged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Verdict};
 use stampede_contracts::topology::CMD_NOTIFY;
@@ -8,6 +9,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Store, Taken};
+
+/// A mail may be a moment later, and under load many commands are then one transaction.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Takes commands until `shutdown`, and wakes the worker.
 ///
@@ -19,7 +23,7 @@ pub async fn take(
     wake: Arc<Notify>,
     shutdown: CancellationToken,
 ) -> Result<(), BoxError> {
-    let settings = ConsumerSettings { batch: 64, ..ConsumerSettings::default() };
+    let settings = ConsumerSettings { batch: 64, gather: GATHER, ..ConsumerSettings::default() };
     Consumer::new(bus, CMD_NOTIFY, "notify", settings)
         .run(shutdown, move |deliveries| {
             let (store, wake) = (store.clone(), Arc::clone(&wake));

@@ -40,7 +40,7 @@ impl Config {
         if fingerprint_key.expose().len() < FINGERPRINT_KEY_MIN {
             return Err(invalid("FINGERPRINT_KEY", "at least 32 bytes", &"it is too short"));
         }
-        let sweep_batch = env.parse_or("SWEEP_BATCH", NonZeroU32::MIN.saturating_add(99))?;
+        let sweep_batch = env.parse_or("SWEEP_BATCH", NonZeroU32::MIN.saturating_add(24))?;
         let timing = Timing {
             decide_within: env.millis_or("DECIDE_WITHIN_MS", Duration::from_secs(15 * 60))?,
             retry_after: env.millis_or("RETRY_AFTER_MS", Duration::from_secs(5))?,
@@ -85,7 +85,7 @@ mod tests {
         let seed = "07".repeat(32);
         let config = config(&[("TICKET_SIGNING_KEY", &seed), ("FINGERPRINT_KEY", &seed)]).unwrap();
         assert_eq!(config.timing.decide_within, Duration::from_secs(900));
-        assert_eq!(config.timing.sweep_batch, 100);
+        assert_eq!(config.timing.sweep_batch, 25);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod store;
 pub mod wakeups;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
@@ -98,14 +99,18 @@ fn work(node: &Node, app: &App, pool: &PgPool, bus: &Bus, outbox: Outbox) {
         let keeper = DeadLetterKeeper::new(bus.clone(), EVT_FACTS, name);
         node.supervise(format!("dead letters of {name}"), move || keeper.clone().run(stop.clone()));
     }
-    let consumer = |name| Consumer::new(bus.clone(), EVT_FACTS, name, ConsumerSettings::default());
+    let consumer = |name, settings| Consumer::new(bus.clone(), EVT_FACTS, name, settings);
 
-    let (payments, results, stop) = (consumer("orders-payments"), app.clone(), node.shutdown());
+    let payments = consumer("orders-payments", ConsumerSettings::default());
+    let (results, stop) = (app.clone(), node.shutdown());
     node.supervise("results of payments", move || {
         let results = results.clone();
         payments.clone().run(stop.clone(), move |batch| events::on_payments(results.clone(), batch))
     });
-    let (mails, results, stop) = (consumer("orders-mails"), app.clone(), node.shutdown());
+    // Nobody waits for a line in the timeline.
+    let gather = Duration::from_millis(200);
+    let mails = consumer("orders-mails", ConsumerSettings { gather, ..ConsumerSettings::default() });
+    let (results, stop) = (app.clone(), node.shutdown());
     node.supervise("results of notify", move || {
         let results = results.clone();
         mails.clone().run(stop.clone(), move |batch| events::on_mails(results.clone(), batch))

@@ -133,11 +133,11 @@ async fn a_replay_that_is_delivered_twice_opens_a_mail_once() {
         due
     };
 
-    assert!(store.take(&[first.clone()]).await.unwrap().is_empty());
-    assert!(store.take(&[replay.clone()]).await.unwrap().is_empty(), "it is open already");
+    assert!(store.take(std::slice::from_ref(&first)).await.unwrap().is_empty());
+    assert!(store.take(std::slice::from_ref(&replay)).await.unwrap().is_empty(), "it is open already");
     die().await;
     assert!(store.take(&[first]).await.unwrap().is_empty());
-    assert_eq!(store.take(&[replay.clone()]).await.unwrap(), [command.order_id]);
+    assert_eq!(store.take(std::slice::from_ref(&replay)).await.unwrap(), [command.order_id]);
     let again = die().await;
     assert_eq!((again.attempts, again.message.msg_id), (1, replay.message.msg_id.clone()));
     assert!(store.take(&[replay]).await.unwrap().is_empty());

@@ -14,8 +14,9 @@ use crate::domain::{Buyer, CardToken, OrderSecret, Reply, StepKind};
 use crate::store::{NewOrder, Placement};
 use crate::wakeups::{Change, Subscription};
 
-/// Whoever waits looks again after this time even if nobody woke them.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Whoever waits looks again after this time even if nobody woke them. An answer is told to all replicas, so this is for
+/// what goes wrong only; a crowd that waits must not keep the database from what it waits for.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The least time before the deadline at which an answer is given.
 const MARGIN_MIN: Duration = Duration::from_millis(50);
 /// A tenth of the time there was.

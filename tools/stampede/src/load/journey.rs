@@ -19,8 +19,9 @@ use crate::client::{Reply, With, new_key, new_order};
 const LOBBY_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a buyer waits for a pending order.
 const ORDER_PATIENCE: Duration = Duration::from_secs(120);
-/// How often a buyer looks at a pending order.
+/// How long a buyer waits before looking at a pending order: at first, and at most, doubling in between.
 const ORDER_LOOK: Duration = Duration::from_secs(1);
+const ORDER_LOOK_MAX: Duration = Duration::from_secs(8);
 /// Sections a buyer tries before believing that it is sold out.
 const SECTIONS_TRIED_MAX: usize = 3;
 /// How often a buyer repeats what was refused with 429 or 503, or answered with 504.
@@ -257,8 +258,10 @@ impl Journey {
 
     async fn settle(&mut self, pending: api::Order, token: &str) -> Step<api::Order> {
         let until = Instant::now() + ORDER_PATIENCE;
+        let mut pause = ORDER_LOOK;
         while Instant::now() < until {
-            tokio::time::sleep(ORDER_LOOK).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(ORDER_LOOK_MAX);
             let look = || self.stage.client.read_order(pending.order_id, With::token(token));
             let reply = self.ask("settle", None, look).await?;
             if !reply.status.is_success() {
