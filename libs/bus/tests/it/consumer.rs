@@ -17,6 +17,7 @@ pub fn settings() -> ConsumerSettings {
     ConsumerSettings {
         batch: 64,
         wait: Duration::from_millis(500),
+        gather: Duration::ZERO,
         retry_min: Duration::from_millis(20),
         retry_max: Duration::from_millis(200),
     }
