@@ -135,9 +135,10 @@ async fn copy(buses: &HashMap<&str, Bus>) {
         tokio::time::timeout(PATIENCE, caught_up.cancelled()).await.unwrap();
     }
     for bucket in BUCKETS {
-        buses[bucket.writer].kv_put(bucket.name, "a", "1".into()).await.unwrap();
+        let writer = &buses[bucket.writer];
+        writer.kv_put(bucket.name, "a", "1".into()).await.unwrap();
+        assert_eq!(writer.kv_get(bucket.name, "a").await, Ok(Some("1".into())));
         for reader in bucket.readers {
-            assert_eq!(buses[reader].kv_get(bucket.name, "a").await, Ok(Some("1".into())));
             let seen = CancellationToken::new();
             let (done, bus) = (seen.clone(), buses[reader].clone());
             tokio::spawn(async move {

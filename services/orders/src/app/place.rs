@@ -93,18 +93,22 @@ impl App {
         is_first: bool,
     ) -> Result<Reply, Error> {
         let id = subscription.order();
-        let is_running = loop {
-            let answered = self.0.store.answered(id).await?;
-            if let Some(reply) = answered.reply {
+        loop {
+            if let Some(reply) = self.0.store.answered(id).await?.reply {
                 return Ok(reply);
             }
             tokio::select! {
                 _woken = timeout(LOOK_EVERY, subscription.answered()) => {}
-                () = sleep_until(answer_at) => break answered.is_running,
+                () = sleep_until(answer_at) => break,
             }
-        };
-        if !is_first && is_running {
-            return Err(Error::KeyInProgress);
+        }
+        if !is_first {
+            let answered = self.0.store.answered(id).await?;
+            match answered.reply {
+                Some(reply) => return Ok(reply),
+                None if answered.is_running => return Err(Error::KeyInProgress),
+                None => {}
+            }
         }
         // Either the first request, or it ended without an answer, with its process or its connection.
         self.answer_accepted(id).await

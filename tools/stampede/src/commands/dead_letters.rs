@@ -59,7 +59,7 @@ pub(crate) struct Replay {
     #[arg(long)]
     all: bool,
     /// With --all: only those of one consumer, for example notify
-    #[arg(long, value_name = "NAME", value_parser = consumer, requires = "all")]
+    #[arg(long, value_name = "NAME", value_parser = consumer, conflicts_with = "sequences")]
     consumer: Option<String>,
 }
 
