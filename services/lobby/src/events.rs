@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{stock::StockCopy, store::Store};
 
-/// Slots are given out once a second or so; those that come free in between are counted together.
+/// A slot may be free a moment later, and under load many closed passes are then one statement.
 const GATHER: Duration = Duration::from_millis(100);
 
 /// Takes shows until `shutdown`.
