@@ -8,7 +8,7 @@ mod pauses;
 mod relay;
 mod session;
 
-pub use outbox::{Outbox, Stored};
+pub use outbox::{NewRow, Outbox, Stored};
 pub use relay::{Relay, RelaySettings};
 
 /// The table, to be copied into a migration of the service.

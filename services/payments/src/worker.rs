@@ -82,7 +82,7 @@ impl Worker {
         // is there is not thrown away.
         let asked = stampede_deadline::within(deadline, self.ask(&operation)).await;
         let settled = match asked {
-            Ok(Ok(outcome)) => self.settle(operation.step, &outcome).await.map_err(Unclear::from),
+            Ok(Ok(outcome)) => self.settle(&operation, &outcome).await.map_err(Unclear::from),
             Ok(Err(unclear)) => Err(unclear),
             Err(_elapsed) => Err(Unclear::TimedOut),
         };
@@ -100,10 +100,10 @@ impl Worker {
         }
     }
 
-    async fn settle(&self, step: StepId, outcome: &PaymentOutcome) -> Result<(), sqlx::Error> {
-        if let Some(operation) = self.store.settle(step, outcome).await? {
+    async fn settle(&self, operation: &Operation, outcome: &PaymentOutcome) -> Result<(), sqlx::Error> {
+        if self.store.settle(operation, outcome).await? {
             tracing::info!(step = %operation.step, action = operation.action.as_str(), ?outcome, "settled");
-            self.metrics.settled(&operation, outcome);
+            self.metrics.settled(operation, outcome);
         }
         Ok(())
     }
@@ -174,7 +174,14 @@ impl Worker {
             Fate::Done { reference } => Some(reference.clone()),
             Fate::Declined { .. } | Fate::Refused { .. } | Fate::Cancelled => None,
         };
-        self.settle(of, &fate.outcome(VOIDED)).await?;
+        let authorisation = Operation {
+            step: of,
+            action: PaymentAction::Authorise,
+            authorisation: None,
+            is_given_up: true,
+            ..void.clone()
+        };
+        self.settle(&authorisation, &fate.outcome(VOIDED)).await?;
         Ok(reference)
     }
 

@@ -1,9 +1,13 @@
 //! The environment of every service, put together in this one place from layout and secrets. Which keys there are
 //! is written in each service's README; how they are read, in its `config.rs`.
 
+use reqwest::Url;
+
+use crate::infra::postgres;
 use crate::layout::{Instance, Layout};
 use crate::secrets::Secrets;
 use crate::services::Setting;
+use crate::state::StateDir;
 
 /// Taken over from whoever started us, when set: how much is logged and where traces go is the person's choice.
 const PASSED_ON: [&str; 3] = ["RUST_LOG", "LOG_FORMAT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
@@ -17,10 +21,11 @@ type Pairs = Vec<(String, String)>;
 pub(crate) fn of(
     instance: &Instance,
     layout: &Layout,
+    state: &StateDir,
     secrets: &Secrets,
     settings: &[Setting],
 ) -> anyhow::Result<Pairs> {
-    let mut env = common(instance, layout, secrets)?;
+    let mut env = common(instance, layout, state, secrets)?;
     env.extend(own(instance, layout, secrets)?.into_iter().map(|(key, value)| (key.to_owned(), value)));
     let chosen = settings.iter().filter(|setting| setting.service == instance.service.name);
     env.extend(chosen.map(|setting| (setting.key.clone(), setting.value.clone())));
@@ -28,7 +33,12 @@ pub(crate) fn of(
 }
 
 /// What every service is told.
-fn common(instance: &Instance, layout: &Layout, secrets: &Secrets) -> anyhow::Result<Pairs> {
+fn common(
+    instance: &Instance,
+    layout: &Layout,
+    state: &StateDir,
+    secrets: &Secrets,
+) -> anyhow::Result<Pairs> {
     let service = instance.service;
     let mut env: Pairs = PASSED_ON
         .iter()
@@ -41,11 +51,7 @@ fn common(instance: &Instance, layout: &Layout, secrets: &Secrets) -> anyhow::Re
     }
     if let Some(database) = service.database {
         let password = secrets.postgres_password(database)?;
-        let port = layout.postgres;
-        set(
-            "DATABASE_URL",
-            format!("postgres://{database}:{password}@127.0.0.1:{port}/{database}?sslmode=disable"),
-        );
+        set("DATABASE_URL", database_url(database, &password, layout.postgres, state)?.into());
     }
     if service.nats {
         set("NATS_URL", format!("nats://127.0.0.1:{}", layout.nats.client));
@@ -53,6 +59,16 @@ fn common(instance: &Instance, layout: &Layout, secrets: &Secrets) -> anyhow::Re
         set("NATS_PASSWORD", secrets.nats_password(service.name)?);
     }
     Ok(env)
+}
+
+/// Over the socket where there is one: a statement costs a third less processor time than over the loopback interface.
+fn database_url(name: &str, password: &str, port: u16, state: &StateDir) -> anyhow::Result<Url> {
+    let mut url: Url =
+        format!("postgres://{name}:{password}@127.0.0.1:{port}/{name}?sslmode=disable").parse()?;
+    if let Some(folder) = postgres::socket_folder(state, port) {
+        url.query_pairs_mut().append_pair("host", &folder.display().to_string());
+    }
+    Ok(url)
 }
 
 /// What only this service is told.
@@ -105,6 +121,7 @@ mod tests {
 
     struct Fixture {
         layout: Layout,
+        state: StateDir,
         secrets: Secrets,
         _scratch: Scratch,
     }
@@ -114,12 +131,12 @@ mod tests {
         let state = StateDir::create(scratch.path()).unwrap();
         let replicas = Replicas::parse("orders=2").unwrap();
         let layout = Layout::plan(&replicas, PublicPorts::Random).unwrap();
-        Fixture { layout, secrets: Secrets::open(&state).unwrap(), _scratch: scratch }
+        Fixture { layout, secrets: Secrets::open(&state).unwrap(), state, _scratch: scratch }
     }
 
     fn env(fixture: &Fixture, name: &str, settings: &[Setting]) -> BTreeMap<String, String> {
         let instance = fixture.layout.instances.iter().find(|instance| instance.name == name).unwrap();
-        of(instance, &fixture.layout, &fixture.secrets, settings).unwrap().into_iter().collect()
+        of(instance, &fixture.layout, &fixture.state, &fixture.secrets, settings).unwrap().into_iter().collect()
     }
 
     #[test]
@@ -165,5 +182,16 @@ mod tests {
         assert_eq!(one["DATABASE_URL"], two["DATABASE_URL"]);
         assert_eq!([&one["DRAIN_TIMEOUT_MS"], &two["DRAIN_TIMEOUT_MS"]], ["7", "7"]);
         assert!(!env(&fixture, "catalog-1", &settings).contains_key("DRAIN_TIMEOUT_MS"));
+    }
+
+    #[test]
+    fn the_database_is_reached_over_its_socket_once_it_is_there() {
+        let fixture = fixture();
+        let host = format!("@127.0.0.1:{}/orders?sslmode=disable", fixture.layout.postgres);
+        assert!(env(&fixture, "orders-1", &[])["DATABASE_URL"].ends_with(&host));
+        std::fs::create_dir(fixture.state.postgres()).unwrap();
+        let options: sqlx::postgres::PgConnectOptions =
+            env(&fixture, "orders-1", &[])["DATABASE_URL"].parse().unwrap();
+        assert_eq!(options.get_socket(), Some(&fixture.state.postgres().canonicalize().unwrap()));
     }
 }

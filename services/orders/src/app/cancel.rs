@@ -6,7 +6,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::place::{LOOK_EVERY, answer_at};
 use super::{App, Caller, Error};
-use crate::store::Store;
+use crate::store::{Draft, Store};
 
 /// What a cancellation came to.
 #[derive(Debug)]
@@ -44,25 +44,27 @@ impl App {
 
     /// Writes the wish down and begins what follows. Says whether a capture has to be awaited first.
     async fn request_cancel(&self, id: OrderId, caller: &Caller) -> Result<bool, Error> {
-        let mut transaction = self.0.store.begin().await?;
-        let mut locked = Store::lock(&mut transaction, &[id]).await?;
-        let this = locked.first_mut().ok_or(Error::OrderNotFound)?;
-        let order = &mut this.order;
-        if !caller.may_see(order.session, &order.secret) {
-            return Err(Error::OrderNotFound);
+        loop {
+            let read = Store::snapshots(self.0.store.pool(), &[id]).await?.pop();
+            let mut draft = Draft::from(read.ok_or(Error::OrderNotFound)?);
+            let order = &mut draft.order;
+            if !caller.may_see(order.session, &order.secret) {
+                return Err(Error::OrderNotFound);
+            }
+            let capture_is_open = order.state == OrderState::Pending && order.is_past_pivot();
+            let can_be_cancelled = matches!(order.state, OrderState::Pending | OrderState::Confirmed);
+            if !can_be_cancelled || order.cancel_requested_at.is_some() {
+                return Ok(capture_is_open);
+            }
+            if order.facts.as_ref().is_some_and(|facts| facts.show.cancel_until <= draft.now) {
+                return Err(Error::CancelTooLate);
+            }
+            order.request_cancel(draft.now);
+            let concluded = self.conclude(vec![draft]).await?;
+            if concluded.overtaken.is_empty() {
+                concluded.moved.into_iter().for_each(|moved| self.carry_on(moved));
+                return Ok(capture_is_open);
+            }
         }
-        let capture_is_open = order.state == OrderState::Pending && order.is_past_pivot();
-        let can_be_cancelled = matches!(order.state, OrderState::Pending | OrderState::Confirmed);
-        if !can_be_cancelled || order.cancel_requested_at.is_some() {
-            return Ok(capture_is_open);
-        }
-        if order.facts.as_ref().is_some_and(|facts| facts.show.cancel_until <= this.now) {
-            return Err(Error::CancelTooLate);
-        }
-        order.request_cancel(this.now);
-        for moved in self.conclude(transaction, locked).await? {
-            self.carry_on(moved);
-        }
-        Ok(capture_is_open)
     }
 }

@@ -66,11 +66,11 @@ impl App {
         let answer_at = answer_at(deadline);
         let mut subscription = self.0.wakeups.subscribe(id);
         let is_first = match self.0.store.place(new).await? {
-            Placement::New(order) => {
+            Placement::New(snapshot) => {
                 self.0.metrics.placed();
                 tracing::info!(order = %id, "an order was placed");
-                let call = order.step(StepKind::Attach).cloned();
-                self.carry_on(Moved { order: *order, call });
+                let call = snapshot.order.step(StepKind::Attach).cloned();
+                self.carry_on(Moved { snapshot: *snapshot, call });
                 true
             }
             Placement::Known { fingerprint: first, .. } if first != fingerprint => {
@@ -93,10 +93,13 @@ impl App {
         is_first: bool,
     ) -> Result<Reply, Error> {
         let id = subscription.order();
+        // Nobody can have answered an order that has just been placed.
+        let mut may_be_answered = !is_first;
         loop {
-            if let Some(reply) = self.0.store.answered(id).await?.reply {
+            if may_be_answered && let Some(reply) = self.0.store.answered(id).await?.reply {
                 return Ok(reply);
             }
+            may_be_answered = true;
             tokio::select! {
                 _woken = timeout(LOOK_EVERY, subscription.answered()) => {}
                 () = sleep_until(answer_at) => break,

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stampede_contracts::{OrderId, StepId, command::PaymentAction};
-use stampede_idempotency::inbox;
 use stampede_telemetry::trace;
 
 use super::unit::span_of;
 use super::{App, Error};
 use crate::domain::{Carrier, Order, Outcome, Recorded, StepKind};
-use crate::store::{Locked, Store};
+use crate::store::{Draft, Store};
 
 /// A result as it came.
 #[derive(Debug, Clone)]
@@ -66,55 +65,45 @@ pub enum Taken {
 }
 
 impl App {
-    /// Takes results, all or none: one [`Taken`] each, in their order.
+    /// Takes results: one [`Taken`] each, in their order.
     ///
     /// # Errors
-    /// Those of the database, among them a seat that has a ticket already; then nothing was taken.
+    /// Those of the database, among them a seat that has a ticket already; then any of them may not have been taken.
     pub async fn take_results(&self, results: &[Incoming]) -> Result<Vec<Taken>, Error> {
-        if results.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut transaction = self.0.store.begin().await?;
-        let orders: BTreeSet<OrderId> = results.iter().map(|result| result.order_id).collect();
-        let orders: Vec<OrderId> = orders.into_iter().collect();
-        let locked = Store::lock(&mut transaction, &orders).await?;
-        let mut locked: BTreeMap<OrderId, Locked> =
-            locked.into_iter().map(|locked| (locked.order.id, locked)).collect();
-
-        let is_ours = |result: &&Incoming| {
-            locked.get(&result.order_id).is_some_and(|locked| result.is_about_a_step_of(&locked.order))
-        };
-        // A stray event leaves no row: should its order turn up, it can be sent again.
-        let ours: Vec<&str> = results.iter().filter(is_ours).map(|result| result.event_id.as_str()).collect();
-        let is_new = inbox::claim(&mut transaction, &ours).await?;
-        let mut is_new = is_new.into_iter();
-
-        let taken: Vec<Taken> = results
-            .iter()
-            .map(|result| match locked.get_mut(&result.order_id) {
-                Some(locked) if result.is_about_a_step_of(&locked.order) => match is_new.next() {
-                    Some(true) => apply(result, locked),
-                    _ => Taken::Known,
-                },
-                _ => Taken::Stray,
-            })
-            .collect();
-        let changed: Vec<Locked> = locked.into_values().collect();
-        for moved in self.conclude(transaction, changed).await? {
-            self.carry_on(moved);
+        let mut taken = vec![Taken::Stray; results.len()];
+        let mut orders: BTreeSet<OrderId> = results.iter().map(|result| result.order_id).collect();
+        while !orders.is_empty() {
+            let ids: Vec<OrderId> = orders.iter().copied().collect();
+            let read = Store::snapshots(self.0.store.pool(), &ids).await?.into_iter().map(Draft::from);
+            let mut drafts: BTreeMap<OrderId, Draft> = read.map(|draft| (draft.order.id, draft)).collect();
+            for (taken, result) in taken.iter_mut().zip(results) {
+                if let Some(draft) = drafts.get_mut(&result.order_id) {
+                    *taken = apply(result, draft);
+                }
+            }
+            let concluded = self.conclude(drafts.into_values().collect()).await?;
+            concluded.moved.into_iter().for_each(|moved| self.carry_on(moved));
+            orders = concluded.overtaken.into_iter().collect();
         }
         Ok(taken)
     }
 }
 
-fn apply(result: &Incoming, locked: &mut Locked) -> Taken {
-    let span = span_of(&locked.order);
+fn apply(result: &Incoming, draft: &mut Draft) -> Taken {
+    if !result.is_about_a_step_of(&draft.order) {
+        // It leaves no row in the inbox: should its step turn up, it can be sent again.
+        return Taken::Stray;
+    }
+    let span = span_of(&draft.order);
     if let Some(message) = &result.traceparent {
         trace::add_link(&span, message);
     }
     let _entered = span.entered();
-    match locked.order.record(result.step_id, result.outcome.clone(), locked.now) {
-        Recorded::New => Taken::Recorded,
+    match draft.order.record(result.step_id, result.outcome.clone(), draft.now) {
+        Recorded::New => {
+            draft.events.push(result.event_id.clone());
+            Taken::Recorded
+        }
         Recorded::Known => Taken::Known,
         Recorded::NoSuchStep => Taken::Stray,
     }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::unit::{Moved, span_of};
 use super::{App, Error};
 use crate::events;
-use crate::store::Store;
+use crate::store::{Draft, Store};
 
 /// How often old keys and inbox rows are deleted.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
@@ -43,18 +43,16 @@ impl App {
         self.0.metrics.backlog(&self.0.store.backlog().await?);
         for order in self.0.store.undecided(self.0.timing.sweep_batch).await? {
             // One order that cannot be decided on does not hold back the others.
-            report("deciding", self.decide(order).await);
+            report("deciding", self.decide_on(order).await);
         }
         self.send_again().await
     }
 
-    /// Decides on an order for which no result came.
-    async fn decide(&self, id: OrderId) -> Result<(), Error> {
-        let mut transaction = self.0.store.begin().await?;
-        let locked = Store::lock(&mut transaction, &[id]).await?;
-        for moved in self.conclude(transaction, locked).await? {
-            self.carry_on(moved);
-        }
+    /// Decides on an order for which no result came. One that somebody changes meanwhile is not without a result.
+    async fn decide_on(&self, id: OrderId) -> Result<(), Error> {
+        let snapshots = Store::snapshots(self.0.store.pool(), &[id]).await?;
+        let concluded = self.conclude(snapshots.into_iter().map(Draft::from).collect()).await?;
+        concluded.moved.into_iter().for_each(|moved| self.carry_on(moved));
         Ok(())
     }
 
@@ -73,13 +71,13 @@ impl App {
             return Ok(());
         }
         let ids: Vec<OrderId> = due.iter().map(|step| step.order_id).collect();
-        let orders = Store::orders(&mut transaction, &ids).await?;
+        let snapshots = Store::snapshots(&mut *transaction, &ids).await?;
         let (mut messages, mut calls) = (Vec::new(), Vec::new());
         for due in &due {
-            let Some(order) = orders.iter().map(|view| &view.order).find(|order| order.id == due.order_id)
-            else {
+            let Some(snapshot) = snapshots.iter().find(|snapshot| snapshot.order.id == due.order_id) else {
                 continue;
             };
+            let order = &snapshot.order;
             let Some(step) = order.step_by_id(due.step_id) else { continue };
             tracing::info!(order = %order.id, step = %step.id, kind = step.kind.as_str(), attempt = due.attempt,
                 "a step has no outcome yet; trying again");
@@ -87,7 +85,7 @@ impl App {
             // In the order's own trace.
             match span_of(order).in_scope(|| events::command(order, step))? {
                 Some(message) => messages.push((order.id.to_string(), message.attempt(due.attempt))),
-                None => calls.push(Moved { order: order.clone(), call: Some(step.clone()) }),
+                None => calls.push(Moved { snapshot: snapshot.clone(), call: Some(step.clone()) }),
             }
         }
         let stored = self.0.outbox.add_all(&mut transaction, &messages).await?;

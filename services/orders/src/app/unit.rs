@@ -1,34 +1,33 @@
-//! The unit of work: orders are locked, changed, decided on, written and published by one transaction.
+//! The unit of work: orders that were changed are decided on, written and published by one transaction.
 
-use sqlx::{PgConnection, Postgres, Transaction};
-use stampede_bus::Message;
 use stampede_contracts::{
-    Code, Problem, StepId,
+    Code, OrderId, Problem, StepId,
     api::{self, OrderState},
 };
 use stampede_telemetry::trace;
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 use super::{App, Error};
 use crate::domain::{Advance, Carrier, Order, Reply, Step, StepKind, StepState, Ticket};
 use crate::events;
-use crate::store::{Locked, Store, Write};
+use crate::store::{Draft, Snapshot, Write};
 use crate::wakeups::Change;
-
-/// What was written for one order: told to the rest of the world after the commit.
-struct Written {
-    locked: Locked,
-    advance: Advance,
-    tickets: usize,
-    change: Change,
-}
 
 /// An order after its transaction.
 pub(super) struct Moved {
     /// As it is now.
-    pub(super) order: Order,
+    pub(super) snapshot: Snapshot,
     /// The call that was begun, and is to be carried out now.
     pub(super) call: Option<Step>,
+}
+
+/// What became of orders that were to change.
+#[derive(Default)]
+pub(super) struct Concluded {
+    /// Those that changed; their calls are for the caller to carry out.
+    pub(super) moved: Vec<Moved>,
+    /// Those that somebody else changed first: to be read and decided on again.
+    pub(super) overtaken: Vec<OrderId>,
 }
 
 /// A span in the trace of the request that placed the order.
@@ -41,45 +40,44 @@ pub(super) fn span_of(order: &Order) -> Span {
 }
 
 impl App {
-    /// Decides what follows from the changes, writes everything and commits; then wakes whoever waits. Gives the
-    /// orders that changed; their calls are for the caller to carry out.
-    pub(super) async fn conclude(
-        &self,
-        mut transaction: Transaction<'static, Postgres>,
-        changed: Vec<Locked>,
-    ) -> Result<Vec<Moved>, Error> {
-        let mut written = Vec::with_capacity(changed.len());
-        let mut messages = Vec::new();
-        for locked in changed {
-            let order_id = locked.order.id.to_string();
-            let span = span_of(&locked.order);
-            let Some((one, out)) = self.write(&mut transaction, locked).instrument(span).await? else {
-                continue;
-            };
-            messages.extend(out.into_iter().map(|message| (order_id.clone(), message)));
-            written.push(one);
+    /// Decides what follows from the changes and writes everything; then wakes whoever waits.
+    pub(super) async fn conclude(&self, drafts: Vec<Draft>) -> Result<Concluded, Error> {
+        let mut concluded = Concluded::default();
+        let (mut writes, mut advances) = (Vec::new(), Vec::new());
+        for draft in drafts {
+            let span = span_of(&draft.order);
+            if let Some((write, advance)) = span.in_scope(|| self.decide(draft))? {
+                writes.push(write);
+                advances.push(advance);
+            }
         }
-        if written.is_empty() {
-            return Ok(Vec::new());
+        if writes.is_empty() {
+            return Ok(concluded);
         }
-        let stored = self.0.outbox.add_all(&mut transaction, &messages).await?;
-        transaction.commit().await?;
-        stored.nudge();
-        Ok(written.into_iter().map(|written| self.tell(written)).collect())
+        let written = self.0.store.save(&writes).await?;
+        if writes.iter().any(|write| !write.messages.is_empty()) {
+            self.0.outbox.nudge();
+        }
+        for (write, advance) in writes.into_iter().zip(advances) {
+            let id = write.draft.order.id;
+            if written.contains(&id) {
+                concluded.moved.push(self.tell(write, advance));
+            } else {
+                tracing::debug!(order = %id, "somebody else changed the order first");
+                concluded.overtaken.push(id);
+            }
+        }
+        Ok(concluded)
     }
 
-    /// Nothing is written when nothing changed.
-    async fn write(
-        &self,
-        connection: &mut PgConnection,
-        mut locked: Locked,
-    ) -> Result<Option<(Written, Vec<Message>)>, Error> {
-        let now = locked.now;
-        let advance = self.0.plans.advance(&mut locked.order, now, StepId::new)?;
-        if locked.order == locked.before {
+    /// What is to be written; nothing when nothing changed.
+    fn decide(&self, mut draft: Draft) -> Result<Option<(Write, Advance)>, Error> {
+        let now = draft.now;
+        let advance = self.0.plans.advance(&mut draft.order, now, StepId::new)?;
+        if draft.order == draft.before.order {
             return Ok(None);
         }
-        let order = &locked.order;
+        let order = &draft.order;
         let tickets = match &order.facts {
             Some(facts) if advance.reached(OrderState::Confirmed) => {
                 Ticket::issue(order, facts, &self.0.ticket_key, now)
@@ -92,42 +90,41 @@ impl App {
             None
         };
         let settled = advance.transitions.iter().any(|transition| transition.to.is_settled());
-        let change = if settled { Change::Answered } else { Change::Progress };
-        let next_at = self.0.plans.refund_again_at(order).unwrap_or(now + self.0.timing.retry_after);
-        let write = Write { reply: reply.as_ref(), next_at, change };
-        Store::save(connection, &locked, write).await?;
-        if !tickets.is_empty() {
-            Store::issue(connection, &tickets).await?;
-        }
-        if advance.transitions.iter().any(|transition| transition.from == OrderState::Confirmed) {
-            Store::revoke(connection, order.id, now).await?;
-        }
         let messages = events::of_advance(order, &advance)?;
-        if let Some(reply) = reply {
-            locked.order.replied = Some(reply.status);
-        }
-        Ok(Some((Written { locked, advance, tickets: tickets.len(), change }, messages)))
+        let aggregate = order.id.to_string();
+        let write = Write {
+            next_at: self.0.plans.refund_again_at(order).unwrap_or(now + self.0.timing.retry_after),
+            change: if settled { Change::Answered } else { Change::Progress },
+            revoke: advance.transitions.iter().any(|transition| transition.from == OrderState::Confirmed),
+            messages: messages.into_iter().map(|message| self.0.outbox.row(&aggregate, message)).collect(),
+            draft,
+            reply,
+            tickets,
+        };
+        Ok(Some((write, advance)))
     }
 
     /// After the commit.
-    fn tell(&self, written: Written) -> Moved {
-        let Written { locked: Locked { before, order, .. }, advance, tickets, change } = written;
+    fn tell(&self, write: Write, advance: Advance) -> Moved {
+        let Write { mut draft, reply, change, tickets, .. } = write;
+        draft.order.replied = draft.order.replied.or(reply.map(|reply| reply.status));
+        let (before, order) = (&draft.before.order, &draft.order);
         self.0.wakeups.wake(order.id, change);
         let total = order.facts.as_ref().map(|facts| facts.total);
         for step in order.steps.iter().filter(|step| !step.is_open()) {
             if before.step_by_id(step.id).is_none_or(|before| before.is_open()) {
                 self.0.metrics.finished(step, total);
-                self.tell_operators(&order, step);
+                self.tell_operators(order, step);
             }
         }
         for transition in &advance.transitions {
             tracing::info!(order = %order.id, from = transition.from.as_str(), to = transition.to.as_str(), "an order changed its state");
             if transition.to.is_settled() {
-                self.0.metrics.settled(transition.to, tickets);
+                self.0.metrics.settled(transition.to, tickets.len());
             }
         }
         let call = advance.begun.into_iter().find(|step| step.kind.carrier() == Carrier::Inventory);
-        Moved { order, call }
+        Moved { snapshot: draft.into_written(), call }
     }
 
     /// Nobody else can end this: the money is owed to a buyer.
@@ -159,7 +156,7 @@ fn final_reply(order: &Order, tickets: &[Ticket]) -> Result<Reply, serde_json::E
         },
     };
     let problem = problem.trace_id(order.trace_id().map(str::to_owned));
-    Ok(Reply { status: problem.status, body: serde_json::to_vec(&problem)? })
+    Ok(Reply { status: problem.status, body: serde_json::to_string(&problem)? })
 }
 
 /// An answer with the order and its secret.
@@ -169,5 +166,5 @@ pub(super) fn order_reply(
     tickets: &[Ticket],
 ) -> Result<Reply, serde_json::Error> {
     let body = api::Order { order_secret: Some(order.secret.expose().to_owned()), ..order.to_api(tickets) };
-    Ok(Reply { status, body: serde_json::to_vec(&body)? })
+    Ok(Reply { status, body: serde_json::to_string(&body)? })
 }

@@ -5,6 +5,6 @@
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// The bytes of the body.
-    pub body: Vec<u8>,
+    /// The body, JSON.
+    pub body: String,
 }

@@ -1,5 +1,5 @@
-//! The service's own database: one method a use case. What belongs together is written in one transaction, which the
-//! caller opens where it holds the order's row lock.
+//! The service's own database: one method a use case. What belongs together is written by one statement, which is one
+//! transaction.
 
 mod place;
 mod read;
@@ -11,7 +11,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 pub use place::{NewOrder, Placement};
 pub use read::{Access, Answered, BuyerRow, OrderView};
-pub use save::{Locked, Write};
+pub use save::{Draft, Snapshot, Write};
 pub use sweep::{Backlog, DueStep};
 
 /// The channel on which the database tells every replica that an order changed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stampede_contracts::{HoldId, OrderId, SessionId, StepId, api::OrderState};
 use stampede_idempotency::{Fingerprint, Key};
 
-use super::Store;
+use super::{Snapshot, Store};
 use super::rows::unreadable;
 use crate::domain::{Buyer, CardToken, Order, OrderSecret, Step, StepKind};
 
@@ -44,7 +44,7 @@ pub struct NewOrder {
 #[derive(Debug)]
 pub enum Placement {
     /// The order is placed.
-    New(Box<Order>),
+    New(Box<Snapshot>),
     /// The session used this key before.
     Known {
         /// The order it placed.
@@ -68,12 +68,12 @@ impl Store {
                 VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8, $9, $10, $11,
                     now(), now() + make_interval(secs => $12), now() + make_interval(secs => $13))
                 ON CONFLICT ON CONSTRAINT orders_key DO NOTHING
-                RETURNING order_id, created_at, decide_by
+                RETURNING order_id, version, created_at, decide_by
             ), begun AS (
                 INSERT INTO step (step_id, order_id, kind, created_at, next_at)
                 SELECT $14, order_id, 'attach', created_at, created_at + make_interval(secs => $15) FROM placed
             )
-            SELECT created_at, decide_by FROM placed",
+            SELECT version, created_at, decide_by FROM placed",
             new.id.uuid(),
             new.session.uuid(),
             new.key.as_str(),
@@ -94,7 +94,7 @@ impl Store {
         .await?;
         let Some(placed) = placed else { return self.known(new.session, &new.key).await };
         let created_at = placed.created_at.into();
-        Ok(Placement::New(Box::new(Order {
+        let order = Order {
             id: new.id,
             session: new.session,
             state: OrderState::Pending,
@@ -108,7 +108,8 @@ impl Store {
             traceparent: new.traceparent,
             replied: None,
             steps: vec![Step::begin(new.attach, StepKind::Attach, created_at)],
-        })))
+        };
+        Ok(Placement::New(Box::new(Snapshot::new(order, placed.version, created_at))))
     }
 
     async fn known(&self, session: SessionId, key: &Key) -> Result<Placement, sqlx::Error> {

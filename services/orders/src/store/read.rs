@@ -1,12 +1,12 @@
 //! Reading.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use sqlx::types::Json;
 use stampede_contracts::{OrderId, SessionId, TicketId, inventory::SeatLabel};
 use uuid::Uuid;
 
-use super::rows::{OrderRow, TicketRow, unreadable};
-use super::{CHANNEL, Store};
+use super::rows::{OrderStepRow, TicketRow, snapshots, unreadable};
+use super::{CHANNEL, Snapshot, Store};
 use crate::domain::{Facts, Order, OrderSecret, Reply, Ticket};
 
 /// An order with all tickets it ever had.
@@ -58,29 +58,43 @@ impl Store {
     /// Those of the database.
     pub async fn order(&self, id: OrderId) -> Result<Option<OrderView>, sqlx::Error> {
         let mut connection = self.pool().acquire().await?;
-        Ok(Self::orders(&mut connection, &[id]).await?.pop())
+        Ok(Self::views(&mut connection, &[id]).await?.pop())
     }
 
-    /// Orders with their tickets, newest first.
+    /// Orders with their steps, newest first. Those that do not exist are left out.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn orders(
-        connection: &mut PgConnection,
+    pub async fn snapshots(
+        executor: impl PgExecutor<'_>,
         ids: &[OrderId],
-    ) -> Result<Vec<OrderView>, sqlx::Error> {
+    ) -> Result<Vec<Snapshot>, sqlx::Error> {
         let ids: Vec<Uuid> = ids.iter().map(OrderId::uuid).collect();
+        // Joined, and so one statement that sees both tables at the same moment. Every order has the step it was placed
+        // with.
         let rows = sqlx::query_as!(
-            OrderRow,
-            "SELECT order_id, session_id, state, hold_block, hold_id, show_id, show_title, venue, starts_at,
-                cancel_until, amount, currency, quantity, seats AS \"seats: Json<Vec<SeatLabel>>\", order_secret,
-                decide_by, cancel_requested_at, settled_at, traceparent, reply_status, created_at
-             FROM orders WHERE order_id = ANY($1) ORDER BY order_id DESC",
+            OrderStepRow,
+            "SELECT orders.order_id, version, session_id, orders.state, hold_block, hold_id, show_id, show_title, venue,
+                starts_at, cancel_until, amount, currency, quantity, seats AS \"seats: Json<Vec<SeatLabel>>\",
+                order_secret, decide_by, cancel_requested_at, settled_at, traceparent, reply_status, orders.created_at,
+                clock_timestamp() AS \"now!\",
+                step_id, kind AS step_kind, step.state AS step_state, attempt AS step_attempt,
+                repeated_at AS step_repeated_at, outcome AS step_outcome, step.created_at AS step_created_at,
+                done_at AS step_done_at
+             FROM orders JOIN step ON step.order_id = orders.order_id AND step.order_id = ANY($1)
+             WHERE orders.order_id = ANY($1)
+             ORDER BY orders.order_id DESC, step.created_at, step_id",
             &ids,
         )
-        .fetch_all(&mut *connection)
+        .fetch_all(executor)
         .await?;
-        let steps = Self::steps(&mut *connection, &ids).await?;
+        snapshots(&rows)
+    }
+
+    /// Orders with their tickets, newest first.
+    async fn views(connection: &mut PgConnection, ids: &[OrderId]) -> Result<Vec<OrderView>, sqlx::Error> {
+        let snapshots = Self::snapshots(&mut *connection, ids).await?;
+        let ids: Vec<Uuid> = ids.iter().map(OrderId::uuid).collect();
         let tickets = sqlx::query_as!(
             TicketRow,
             "SELECT ticket_id, order_id, ticket.show_id, label AS \"label: Json<SeatLabel>\", code, created_at, revoked_at
@@ -90,12 +104,11 @@ impl Store {
         .fetch_all(&mut *connection)
         .await?;
         let tickets: Vec<Ticket> = tickets.into_iter().map(Into::into).collect();
-        let view = |row: OrderRow| {
-            let order = row.into_order(&steps)?;
+        let view = |Snapshot { order, .. }| {
             let tickets = tickets.iter().filter(|ticket| ticket.order_id == order.id).cloned().collect();
-            Ok(OrderView { order, tickets })
+            OrderView { order, tickets }
         };
-        rows.into_iter().map(view).collect()
+        Ok(snapshots.into_iter().map(view).collect())
     }
 
     /// A session's orders, newest first, after `cursor`.
@@ -119,7 +132,7 @@ impl Store {
         .fetch_all(&mut *connection)
         .await?;
         let ids: Vec<OrderId> = ids.into_iter().map(OrderId::from_uuid).collect();
-        Self::orders(&mut connection, &ids).await
+        Self::views(&mut connection, &ids).await
     }
 
     /// Whether an order is answered.
@@ -137,6 +150,7 @@ impl Store {
         let reply = match (row.reply_status, row.reply_body) {
             (Some(status), Some(body)) => {
                 let status = u16::try_from(status).map_err(|_| unreadable("orders.reply_status"))?;
+                let body = String::from_utf8(body).map_err(|_| unreadable("orders.reply_body"))?;
                 Some(Reply { status, body })
             }
             _ => None,
@@ -151,13 +165,13 @@ impl Store {
     pub async fn answer_once(&self, id: OrderId, reply: &Reply) -> Result<bool, sqlx::Error> {
         let stored = sqlx::query!(
             "WITH stored AS (
-                UPDATE orders SET reply_status = $2, reply_body = $3
+                UPDATE orders SET version = version + 1, reply_status = $2, reply_body = $3
                 WHERE order_id = $1 AND reply_status IS NULL RETURNING order_id
             )
             SELECT pg_notify($4, $5) FROM stored",
             id.uuid(),
             i16::try_from(reply.status).unwrap_or(500),
-            reply.body,
+            reply.body.as_bytes(),
             CHANNEL,
             id.to_string(),
         )

@@ -8,10 +8,13 @@ use stampede_contracts::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::Snapshot;
 use crate::domain::{Facts, Order, OrderSecret, Step, Ticket};
 
-pub(super) struct OrderRow {
+/// An order beside one of its steps: an order comes as often as it has steps.
+pub(super) struct OrderStepRow {
     pub order_id: Uuid,
+    pub version: i64,
     pub session_id: Uuid,
     pub state: String,
     pub hold_block: i64,
@@ -32,20 +35,16 @@ pub(super) struct OrderRow {
     pub traceparent: Option<String>,
     pub reply_status: Option<i16>,
     pub created_at: OffsetDateTime,
-}
-
-pub(super) struct StepRow {
-    pub order_id: Uuid,
-    pub step_id: Uuid,
-    pub kind: String,
-    pub state: String,
-    pub attempt: i32,
-    pub repeated_at: Option<OffsetDateTime>,
-    pub outcome: Option<String>,
-    pub created_at: OffsetDateTime,
-    pub done_at: Option<OffsetDateTime>,
-    /// The database's clock when the row was read: one clock for all replicas.
+    /// The database's clock when the row was read.
     pub now: OffsetDateTime,
+    pub step_id: Uuid,
+    pub step_kind: String,
+    pub step_state: String,
+    pub step_attempt: i32,
+    pub step_repeated_at: Option<OffsetDateTime>,
+    pub step_outcome: Option<String>,
+    pub step_created_at: OffsetDateTime,
+    pub step_done_at: Option<OffsetDateTime>,
 }
 
 pub(super) struct TicketRow {
@@ -67,24 +66,34 @@ pub(super) fn hold_id(block: i64, random: Uuid) -> HoldId {
     HoldId::from_parts(BlockId::from_number(block), random)
 }
 
-impl OrderRow {
-    /// The order with those of the steps that are its own.
-    pub(super) fn into_order(self, steps: &[StepRow]) -> Result<Order, sqlx::Error> {
-        let own = steps.iter().filter(|step| step.order_id == self.order_id);
+/// The orders in rows that are sorted by order.
+pub(super) fn snapshots(rows: &[OrderStepRow]) -> Result<Vec<Snapshot>, sqlx::Error> {
+    rows.chunk_by(|one, next| one.order_id == next.order_id).map(snapshot).collect()
+}
+
+/// The order of which these rows are.
+fn snapshot(rows: &[OrderStepRow]) -> Result<Snapshot, sqlx::Error> {
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let steps = rows.iter().map(OrderStepRow::step).collect::<Result<_, _>>()?;
+    Ok(Snapshot::new(first.order(steps)?, first.version, first.now.into()))
+}
+
+impl OrderStepRow {
+    fn order(&self, steps: Vec<Step>) -> Result<Order, sqlx::Error> {
         Ok(Order {
             id: OrderId::from_uuid(self.order_id),
             session: SessionId::from_uuid(self.session_id),
             state: self.state.parse().map_err(|()| unreadable("orders.state"))?,
             hold_id: hold_id(self.hold_block, self.hold_id),
             facts: self.facts()?,
-            secret: OrderSecret::from_stored(self.order_secret),
+            secret: OrderSecret::from_stored(self.order_secret.clone()),
             created_at: self.created_at.into(),
             decide_by: self.decide_by.into(),
             cancel_requested_at: self.cancel_requested_at.map(Into::into),
             settled_at: self.settled_at.map(Into::into),
-            traceparent: self.traceparent,
+            traceparent: self.traceparent.clone(),
             replied: self.reply_status.and_then(|status| u16::try_from(status).ok()),
-            steps: own.map(StepRow::to_step).collect::<Result<_, _>>()?,
+            steps,
         })
     }
 
@@ -114,19 +123,17 @@ impl OrderRow {
             seats: seats.0.clone(),
         }))
     }
-}
 
-impl StepRow {
-    fn to_step(&self) -> Result<Step, sqlx::Error> {
+    fn step(&self) -> Result<Step, sqlx::Error> {
         Ok(Step {
             id: StepId::from_uuid(self.step_id),
-            kind: self.kind.parse().map_err(|()| unreadable("step.kind"))?,
-            state: self.state.parse().map_err(|()| unreadable("step.state"))?,
-            attempt: u32::try_from(self.attempt).map_err(|_| unreadable("step.attempt"))?,
-            repeated_at: self.repeated_at.map(Into::into),
-            outcome: self.outcome.clone(),
-            created_at: self.created_at.into(),
-            done_at: self.done_at.map(Into::into),
+            kind: self.step_kind.parse().map_err(|()| unreadable("step.kind"))?,
+            state: self.step_state.parse().map_err(|()| unreadable("step.state"))?,
+            attempt: u32::try_from(self.step_attempt).map_err(|_| unreadable("step.attempt"))?,
+            repeated_at: self.step_repeated_at.map(Into::into),
+            outcome: self.step_outcome.clone(),
+            created_at: self.step_created_at.into(),
+            done_at: self.step_done_at.map(Into::into),
         })
     }
 }

@@ -1,210 +1,290 @@
-//! Changing an order: lock its row, change it in memory, write what is different.
+//! Changing orders: read them, change them in memory, and write what is different unless somebody else was faster.
+//!
+//! Optimistic concurrency control (Kung and Robinson, 1981) on a version in each order's row: two who change an order at
+//! once come to the same row lock, and the second finds another version. Whoever has just written an order can go on
+//! without reading it again, and no lock is held while somebody thinks.
 
-use sqlx::PgConnection;
+use std::collections::HashSet;
+
+use serde::Serialize;
 use sqlx::types::Json;
 use stampede_contracts::{OrderId, Timestamp, inventory::SeatLabel};
-use time::OffsetDateTime;
+use stampede_outbox::NewRow;
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::rows::{OrderRow, StepRow};
 use super::{CHANNEL, Store};
 use crate::domain::{Order, Reply, Step, Ticket};
 use crate::wakeups::Change;
 
-/// An order whose row is locked by the current transaction.
-#[derive(Debug)]
-pub struct Locked {
-    /// As it is in the database.
-    pub before: Order,
-    /// As it is to be.
+/// An order as the database had it when it was read or written.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The order.
     pub order: Order,
-    /// The database's clock, read after the lock was had: one clock for all replicas.
-    pub now: Timestamp,
+    version: i64,
+    clock: Timestamp,
+    at: Instant,
 }
 
-/// What is written beside the order and its steps.
+impl Snapshot {
+    /// An order in a version, and the database's clock, which has just been read.
+    pub(super) fn new(order: Order, version: i64, clock: Timestamp) -> Self {
+        Self { order, version, clock, at: Instant::now() }
+    }
+
+    /// The database's clock, carried on by this process's: one clock for all replicas.
+    pub fn now(&self) -> Timestamp {
+        self.clock + self.at.elapsed()
+    }
+}
+
+/// An order as it is to be.
 #[derive(Debug)]
-pub struct Write<'a> {
+pub struct Draft {
+    /// As it was read.
+    pub before: Snapshot,
+    /// As it is to be.
+    pub order: Order,
+    /// When it changes, by the database's clock.
+    pub now: Timestamp,
+    /// The events that had this effect, for the inbox.
+    pub events: Vec<String>,
+}
+
+impl From<Snapshot> for Draft {
+    fn from(before: Snapshot) -> Self {
+        Self { order: before.order.clone(), now: before.now(), before, events: Vec::new() }
+    }
+}
+
+impl Draft {
+    /// The order after it was written.
+    pub fn into_written(self) -> Snapshot {
+        Snapshot { order: self.order, version: self.before.version + 1, ..self.before }
+    }
+
+    /// Steps that are new or changed.
+    fn changed_steps(&self) -> impl Iterator<Item = &Step> {
+        self.order.steps.iter().filter(|step| self.before.order.step_by_id(step.id) != Some(step))
+    }
+}
+
+/// All that one transaction writes about an order.
+#[derive(Debug)]
+pub struct Write {
+    /// The order and its steps.
+    pub draft: Draft,
     /// The answer, if this is the moment for it.
-    pub reply: Option<&'a Reply>,
+    pub reply: Option<Reply>,
     /// When the sweeper repeats the steps that begin now, or what was refused now.
     pub next_at: Timestamp,
     /// What whoever waits for the order is told.
     pub change: Change,
-}
-
-impl Locked {
-    /// Steps that are new or changed.
-    fn changed_steps(&self) -> Vec<&Step> {
-        let known = |step: &Step| self.before.step_by_id(step.id) == Some(step);
-        self.order.steps.iter().filter(|step| !known(step)).collect()
-    }
-}
-
-/// Which step of its kind it is in its order, from 1.
-fn nth(order: &Order, step: &Step) -> i16 {
-    let before = order.steps.iter().take_while(|earlier| earlier.id != step.id);
-    let same_kind = before.filter(|earlier| earlier.kind == step.kind).count();
-    i16::try_from(same_kind).map_or(i16::MAX, |before| before.saturating_add(1))
+    /// Tickets to issue.
+    pub tickets: Vec<Ticket>,
+    /// Whether the tickets that it has are revoked.
+    pub revoke: bool,
+    /// What is published.
+    pub messages: Vec<NewRow>,
 }
 
 impl Store {
-    /// Locks orders, in the order of their ids, and reads them. Those that do not exist are left out.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn lock(connection: &mut PgConnection, ids: &[OrderId]) -> Result<Vec<Locked>, sqlx::Error> {
-        let ids: Vec<Uuid> = ids.iter().map(OrderId::uuid).collect();
-        let rows = sqlx::query_as!(
-            OrderRow,
-            "SELECT order_id, session_id, state, hold_block, hold_id, show_id, show_title, venue, starts_at,
-                cancel_until, amount, currency, quantity, seats AS \"seats: Json<Vec<SeatLabel>>\", order_secret,
-                decide_by, cancel_requested_at, settled_at, traceparent, reply_status, created_at
-             FROM orders WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE",
-            &ids,
-        )
-        .fetch_all(&mut *connection)
-        .await?;
-        // Only now: before the lock was had, another transaction may have changed the steps.
-        let steps = Self::steps(connection, &ids).await?;
-        let lock = |row: OrderRow| {
-            let now = steps.iter().find(|step| step.order_id == row.order_id).map(|step| step.now.into());
-            let order = row.into_order(&steps)?;
-            // Every order has the step it was placed with.
-            let now = now.ok_or(sqlx::Error::RowNotFound)?;
-            Ok(Locked { before: order.clone(), order, now })
-        };
-        rows.into_iter().map(lock).collect()
-    }
-
-    pub(super) async fn steps(
-        connection: &mut PgConnection,
-        ids: &[Uuid],
-    ) -> Result<Vec<StepRow>, sqlx::Error> {
-        sqlx::query_as!(
-            StepRow,
-            "SELECT order_id, step_id, kind, state, attempt, repeated_at, outcome, created_at, done_at,
-                clock_timestamp() AS \"now!\"
-             FROM step WHERE order_id = ANY($1) ORDER BY created_at, step_id",
-            ids,
-        )
-        .fetch_all(connection)
-        .await
-    }
-
-    /// Writes a changed order and its changed steps in one statement, and tells other replicas if there is news
-    /// for them.
+    /// Writes orders, in one statement and so in one transaction, and tells other replicas if there is news for them.
+    /// Gives those that were written; somebody else has changed the others since they were read, and nothing of them
+    /// is written.
     ///
     /// A step's outcome is set by compare-and-set: one that is done stays as it is.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn save(
-        connection: &mut PgConnection,
-        locked: &Locked,
-        write: Write<'_>,
-    ) -> Result<(), sqlx::Error> {
-        let order = &locked.order;
-        let facts = order.facts.as_ref();
-        let steps = locked.changed_steps();
-        let column = |value: fn(&Step) -> Option<String>| -> Vec<Option<String>> {
-            steps.iter().map(|step| value(step)).collect()
-        };
-        let done_at: Vec<Option<OffsetDateTime>> =
-            steps.iter().map(|step| step.done_at.map(Timestamp::inner)).collect();
-        sqlx::query!(
-            "WITH changed AS (
-                UPDATE orders SET state = $2, cancel_requested_at = $3, settled_at = $4,
-                    show_id = $5, show_title = $6, venue = $7, starts_at = $8, cancel_until = $9,
-                    amount = $10, currency = $11, quantity = $12, seats = $13,
-                    card_token = CASE WHEN $14 THEN NULL ELSE card_token END,
-                    reply_status = COALESCE(reply_status, $15), reply_body = COALESCE(reply_body, $16)
-                WHERE order_id = $1
+    /// Those of the database; when a seat has a valid ticket already, or an event was taken before, a unique violation.
+    pub async fn save(&self, writes: &[Write]) -> Result<HashSet<OrderId>, sqlx::Error> {
+        let ids: Vec<Uuid> = writes.iter().map(|write| write.draft.order.id.uuid()).collect();
+        let documents: Vec<Document<'_>> = writes.iter().map(Document::of).collect();
+        let written = sqlx::query!(
+            "WITH given AS MATERIALIZED (
+                SELECT * FROM jsonb_to_recordset($1) AS given (order_id uuid, version bigint, state text,
+                    cancel_requested_at timestamptz, settled_at timestamptz, show_id uuid, show_title text, venue text,
+                    starts_at timestamptz, cancel_until timestamptz, amount bigint, currency text, quantity integer,
+                    seats jsonb, card_is_spent boolean, reply_status smallint, reply_body text,
+                    revoked_at timestamptz, told text, relayed_elsewhere boolean,
+                    steps jsonb, events jsonb, tickets jsonb, messages jsonb)
+            ), changed AS (
+                UPDATE orders SET version = orders.version + 1, state = given.state,
+                    cancel_requested_at = given.cancel_requested_at, settled_at = given.settled_at,
+                    show_id = given.show_id, show_title = given.show_title, venue = given.venue,
+                    starts_at = given.starts_at, cancel_until = given.cancel_until, amount = given.amount,
+                    currency = given.currency, quantity = given.quantity, seats = given.seats,
+                    card_token = CASE WHEN given.card_is_spent THEN NULL ELSE orders.card_token END,
+                    reply_status = COALESCE(orders.reply_status, given.reply_status),
+                    reply_body = COALESCE(orders.reply_body, convert_to(given.reply_body, 'UTF8'))
+                FROM given
+                WHERE orders.order_id = ANY($2) AND orders.order_id = given.order_id AND orders.version = given.version
+                RETURNING given.*
             ), kept AS (
                 INSERT INTO step (step_id, order_id, kind, nth, state, outcome, created_at, done_at, next_at)
-                SELECT new.step_id, $1, new.kind, new.nth, new.state, new.outcome, new.created_at, new.done_at, $17
-                FROM unnest($18::uuid[], $19::text[], $20::text[], $21::text[], $22::timestamptz[], $23::timestamptz[],
-                        $27::smallint[])
-                    AS new (step_id, kind, state, outcome, created_at, done_at, nth)
+                SELECT new.step_id, changed.order_id, new.kind, new.nth, new.state, new.outcome, new.created_at, new.done_at,
+                    new.next_at
+                FROM changed, jsonb_populate_recordset(NULL::step, steps) AS new
                 ON CONFLICT (step_id) DO UPDATE
                     SET state = excluded.state, outcome = excluded.outcome, done_at = excluded.done_at,
                         next_at = excluded.next_at
                     WHERE step.state <> 'done'
+            ), seen AS (
+                INSERT INTO inbox (ce_id) SELECT jsonb_array_elements_text(events) FROM changed
+            ), issued AS (
+                INSERT INTO ticket (ticket_id, order_id, show_id, seat, label, code, created_at)
+                SELECT new.ticket_id, changed.order_id, new.show_id, new.seat, new.label, new.code, new.created_at
+                FROM changed, jsonb_populate_recordset(NULL::ticket, tickets) AS new
+            ), revoked AS (
+                UPDATE ticket SET state = 'revoked', revoked_at = changed.revoked_at FROM changed
+                WHERE ticket.order_id = ANY($2) AND ticket.order_id = changed.order_id AND ticket.state = 'valid'
+                    AND changed.revoked_at IS NOT NULL
+            ), stored AS (
+                -- Sorted, and so after all orders are locked: an order's messages are in the order of its commits.
+                INSERT INTO outbox (partition, aggregate, subject, ce_id, ce_source, ce_type, ce_time,
+                    correlation_id, causation_id, traceparent, msg_id, payload)
+                SELECT new.partition, new.aggregate, new.subject, new.ce_id, new.ce_source, new.ce_type, new.ce_time,
+                    new.correlation_id, new.causation_id, new.traceparent, new.msg_id, convert_to(new.payload, 'UTF8')
+                FROM changed, jsonb_array_elements(messages) WITH ORDINALITY AS message (row, place),
+                    jsonb_to_record(message.row) AS new (partition smallint, aggregate bigint, subject text, ce_id text,
+                        ce_source text, ce_type text, ce_time timestamptz, correlation_id text, causation_id text,
+                        traceparent text, msg_id text, payload text)
+                ORDER BY place
             )
-            SELECT pg_notify($24, $25) WHERE $26",
-            order.id.uuid(),
-            order.state.as_str(),
-            order.cancel_requested_at.map(Timestamp::inner),
-            order.settled_at.map(Timestamp::inner),
-            facts.map(|facts| facts.show_id.uuid()),
-            facts.map(|facts| facts.show.title.as_str()),
-            facts.map(|facts| facts.show.venue.as_str()),
-            facts.map(|facts| facts.show.starts_at.inner()),
-            facts.map(|facts| facts.show.cancel_until.inner()),
-            facts.map(|facts| facts.total.amount()),
-            facts.map(|facts| facts.total.currency().to_string()),
-            facts.map(|facts| i32::try_from(facts.quantity).unwrap_or(i32::MAX)),
-            facts.map(|facts| Json(&facts.seats)) as _,
-            order.card_is_spent(),
-            write.reply.map(|reply| i16::try_from(reply.status).unwrap_or(500)),
-            write.reply.map(|reply| reply.body.as_slice()),
-            write.next_at.inner(),
-            &steps.iter().map(|step| step.id.uuid()).collect::<Vec<_>>(),
-            &column(|step| Some(step.kind.as_str().to_owned())) as &[Option<String>],
-            &column(|step| Some(step.state.as_str().to_owned())) as &[Option<String>],
-            &column(|step| step.outcome.clone()) as &[Option<String>],
-            &steps.iter().map(|step| step.created_at.inner()).collect::<Vec<_>>(),
-            &done_at as &[Option<OffsetDateTime>],
+            SELECT order_id AS \"order_id!\",
+                CASE WHEN told IS NOT NULL THEN pg_notify($3, told)::text END AS told,
+                CASE WHEN relayed_elsewhere THEN pg_notify($4, '')::text END AS woken
+            FROM changed",
+            Json(&documents) as _,
+            &ids,
             CHANNEL,
-            order.id.to_string(),
-            write.change.is_for_all(),
-            &steps.iter().map(|step| nth(order, step)).collect::<Vec<_>>(),
+            stampede_outbox::CHANNEL,
         )
-        .fetch_optional(connection)
+        .fetch_all(self.pool())
         .await?;
-        Ok(())
+        Ok(written.into_iter().map(|row| OrderId::from_uuid(row.order_id)).collect())
     }
+}
 
-    /// Writes new tickets.
-    ///
-    /// # Errors
-    /// Those of the database; when a seat has a valid ticket already, a unique violation.
-    pub async fn issue(connection: &mut PgConnection, tickets: &[Ticket]) -> Result<(), sqlx::Error> {
-        let seats: Vec<Option<String>> =
-            tickets.iter().map(|ticket| ticket.seat.seat_id.map(|seat| seat.to_string())).collect();
-        sqlx::query!(
-            "INSERT INTO ticket (ticket_id, order_id, show_id, seat, label, code, created_at)
-             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::jsonb[], $6::text[],
-                $7::timestamptz[])",
-            &tickets.iter().map(|ticket| ticket.id.uuid()).collect::<Vec<_>>(),
-            &tickets.iter().map(|ticket| ticket.order_id.uuid()).collect::<Vec<_>>(),
-            &tickets.iter().map(|ticket| ticket.show_id.uuid()).collect::<Vec<_>>(),
-            &seats as &[Option<String>],
-            &tickets.iter().map(|ticket| Json(&ticket.seat)).collect::<Vec<_>>() as _,
-            &tickets.iter().map(|ticket| ticket.code.clone()).collect::<Vec<_>>(),
-            &tickets.iter().map(|ticket| ticket.created_at.inner()).collect::<Vec<_>>(),
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
+/// What a [`Write`] gives to the statement: an order as JSON, with the rows of other tables in it.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    order_id: Uuid,
+    version: i64,
+    state: &'static str,
+    cancel_requested_at: Option<Timestamp>,
+    settled_at: Option<Timestamp>,
+    #[serde(flatten)]
+    facts: Option<FactsDocument<'a>>,
+    card_is_spent: bool,
+    reply_status: Option<u16>,
+    reply_body: Option<&'a str>,
+    revoked_at: Option<Timestamp>,
+    /// Whom the notification is about; nobody is told of what only this replica has to know.
+    told: Option<String>,
+    relayed_elsewhere: bool,
+    steps: Vec<StepDocument<'a>>,
+    events: &'a [String],
+    tickets: Vec<TicketDocument<'a>>,
+    messages: &'a [NewRow],
+}
+
+#[derive(Debug, Serialize)]
+struct FactsDocument<'a> {
+    show_id: Uuid,
+    show_title: &'a str,
+    venue: &'a str,
+    starts_at: Timestamp,
+    cancel_until: Timestamp,
+    amount: i64,
+    currency: String,
+    quantity: u32,
+    seats: &'a [SeatLabel],
+}
+
+#[derive(Debug, Serialize)]
+struct StepDocument<'a> {
+    step_id: Uuid,
+    kind: &'static str,
+    nth: usize,
+    state: &'static str,
+    outcome: Option<&'a str>,
+    created_at: Timestamp,
+    done_at: Option<Timestamp>,
+    next_at: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct TicketDocument<'a> {
+    ticket_id: Uuid,
+    show_id: Uuid,
+    seat: Option<String>,
+    label: &'a SeatLabel,
+    code: &'a str,
+    created_at: Timestamp,
+}
+
+impl<'a> Document<'a> {
+    fn of(write: &'a Write) -> Self {
+        let Write { draft, reply, next_at, change, tickets, revoke, messages } = write;
+        let order = &draft.order;
+        Self {
+            order_id: order.id.uuid(),
+            version: draft.before.version,
+            state: order.state.as_str(),
+            cancel_requested_at: order.cancel_requested_at,
+            settled_at: order.settled_at,
+            facts: order.facts.as_ref().map(|facts| FactsDocument {
+                show_id: facts.show_id.uuid(),
+                show_title: &facts.show.title,
+                venue: &facts.show.venue,
+                starts_at: facts.show.starts_at,
+                cancel_until: facts.show.cancel_until,
+                amount: facts.total.amount(),
+                currency: facts.total.currency().to_string(),
+                quantity: facts.quantity,
+                seats: &facts.seats,
+            }),
+            card_is_spent: order.card_is_spent(),
+            reply_status: reply.as_ref().map(|reply| reply.status),
+            reply_body: reply.as_ref().map(|reply| reply.body.as_str()),
+            revoked_at: revoke.then_some(draft.now),
+            told: change.is_for_all().then(|| order.id.to_string()),
+            relayed_elsewhere: messages.iter().any(NewRow::is_held_elsewhere),
+            steps: draft.changed_steps().map(|step| StepDocument::of(order, step, *next_at)).collect(),
+            events: &draft.events,
+            tickets: tickets.iter().map(TicketDocument::of).collect(),
+            messages,
+        }
     }
+}
 
-    /// Revokes the tickets of an order.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn revoke(
-        connection: &mut PgConnection,
-        order: OrderId,
-        now: Timestamp,
-    ) -> Result<(), sqlx::Error> {
-        sqlx::query!(
-            "UPDATE ticket SET state = 'revoked', revoked_at = $2 WHERE order_id = $1 AND state = 'valid'",
-            order.uuid(),
-            now.inner(),
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
+impl<'a> StepDocument<'a> {
+    fn of(order: &Order, step: &'a Step, next_at: Timestamp) -> Self {
+        let before = order.steps.iter().take_while(|earlier| earlier.id != step.id);
+        Self {
+            step_id: step.id.uuid(),
+            kind: step.kind.as_str(),
+            nth: 1 + before.filter(|earlier| earlier.kind == step.kind).count(),
+            state: step.state.as_str(),
+            outcome: step.outcome.as_deref(),
+            created_at: step.created_at,
+            done_at: step.done_at,
+            next_at,
+        }
+    }
+}
+
+impl<'a> TicketDocument<'a> {
+    fn of(ticket: &'a Ticket) -> Self {
+        Self {
+            ticket_id: ticket.id.uuid(),
+            show_id: ticket.show_id.uuid(),
+            seat: ticket.seat.seat_id.map(|seat| seat.to_string()),
+            label: &ticket.seat,
+            code: &ticket.code,
+            created_at: ticket.created_at,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Taking commands: one transaction for a batch, after which the queue may forget them.
+//! Taking commands: one statement for a batch, after which the queue may forget them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -40,13 +40,12 @@ impl Store {
     /// rest is there for whoever has. For those that have an outcome the result is published again.
     ///
     /// # Errors
-    /// Of the database; then nothing was taken.
+    /// Of the database; then the batch has to come again.
     pub async fn take(&self, mut wanted: Vec<Wanted>, room: usize) -> Result<Taken, sqlx::Error> {
         // Sorted, so that two replicas that take the same commands wait for each other and never in a circle.
         wanted.sort_by_key(|wanted| wanted.command.step_id);
         wanted.dedup_by_key(|wanted| wanted.command.step_id);
-        let mut tx = self.pool.begin().await?;
-        let new = self.insert(&mut tx, &wanted, room).await?;
+        let new = self.insert(&wanted, room).await?;
         let mut taken = Taken { new: new.len(), ..Taken::default() };
         let mut again = HashMap::new();
         for Wanted { command, traceparent } in wanted {
@@ -59,9 +58,9 @@ impl Store {
             }
         }
         if again.is_empty() {
-            tx.commit().await?;
             return Ok(taken);
         }
+        let mut tx = self.pool.begin().await?;
         let results = known(&mut tx, &again, &mut taken).await?;
         taken.republished = results.len();
         let messages = results.iter().map(events::again).collect::<Result<Vec<_>, _>>();
@@ -75,7 +74,6 @@ impl Store {
     /// The steps that are new, and whether they are leased to this process.
     async fn insert(
         &self,
-        connection: &mut PgConnection,
         wanted: &[Wanted],
         room: usize,
     ) -> Result<HashMap<Uuid, bool>, sqlx::Error> {
@@ -113,7 +111,7 @@ impl Store {
             interval(self.lease.length),
             self.lease.instance,
         )
-        .fetch_all(connection)
+        .fetch_all(&self.pool)
         .await?;
         Ok(rows.into_iter().map(|row| (row.step_id, row.is_leased)).collect())
     }

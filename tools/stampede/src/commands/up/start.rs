@@ -112,7 +112,7 @@ impl Platform {
             kind: instance.service.name.to_owned(),
             program: binaries.program(instance.service.package),
             args: Vec::new(),
-            env: env::of(instance, &self.layout, &self.secrets, &self.options.settings)?,
+            env: env::of(instance, &self.layout, &self.state, &self.secrets, &self.options.settings)?,
             account: None,
             folder: PathBuf::from("/"),
             log: self.state.logs().join(format!("{}.log", instance.name)),

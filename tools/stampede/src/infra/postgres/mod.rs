@@ -1,4 +1,4 @@
-//! A private Postgres: its own port, no Unix socket, its data below the state folder. A cluster of the system, if
+//! A private Postgres: its own port, its own Unix socket, its data below the state folder. A cluster of the system, if
 //! there is one, is neither used nor touched.
 //!
 //! Postgres refuses to run as root. When we are root it runs as an unprivileged user that the system has already
@@ -30,6 +30,8 @@ pub(crate) const SUPERUSER: &str = "postgres";
 /// The role that reads everything and writes nothing.
 pub(crate) const VERIFIER: &str = "verifier";
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// The shortest that a path of a socket may be on the systems we know (macOS), with its end.
+const SOCKET_PATH_MAX: usize = 103;
 
 /// How a server is tuned.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +58,7 @@ pub(crate) fn spec(
     secrets: &Secrets,
 ) -> anyhow::Result<Spec> {
     let mut args = vec!["-D".into(), cluster.data().into()];
-    for setting in settings(port, tuning) {
+    for setting in settings(port, socket_folder(state, port).as_deref(), tuning) {
         args.extend(["-c".into(), setting.into()]);
     }
     Ok(Spec {
@@ -77,16 +79,19 @@ pub(crate) fn spec(
 }
 
 /// Small: everything together has to fit beside a browser and an editor.
-fn settings(port: u16, tuning: Tuning) -> Vec<String> {
+fn settings(port: u16, socket_folder: Option<&Path>, tuning: Tuning) -> Vec<String> {
+    let socket_folder = socket_folder.unwrap_or(Path::new("")).display();
     let mut settings = vec![
         format!("port={port}"),
         format!("max_connections={}", tuning.connections_max),
         "listen_addresses=127.0.0.1".to_owned(),
-        "unix_socket_directories=".to_owned(),
+        format!("unix_socket_directories={socket_folder}"),
         "shared_buffers=48MB".to_owned(),
         // Our statements are short; compiling them takes longer than running them.
         "jit=off".to_owned(),
         "max_parallel_workers_per_gather=0".to_owned(),
+        // An outbox under load leaves thousands of dead rows a minute, and every read of its front walks past them.
+        "autovacuum_naptime=15s".to_owned(),
         // No standby, so the log need not carry what only a standby reads.
         "wal_level=minimal".to_owned(),
         "max_wal_senders=0".to_owned(),
@@ -98,6 +103,16 @@ fn settings(port: u16, tuning: Tuning) -> Vec<String> {
         settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
     }
     settings
+}
+
+/// Where the socket of a cluster that exists lies, reached by whoever can reach the data. None where the path would be too
+/// long for a socket, or the server would take it for two.
+pub(crate) fn socket_folder(state: &StateDir, port: u16) -> Option<PathBuf> {
+    let folder = state.postgres().canonicalize().ok()?;
+    let path = folder.join(format!(".s.PGSQL.{port}"));
+    let fits = path.as_os_str().len() <= SOCKET_PATH_MAX;
+    let is_plain = folder.to_str().is_some_and(|folder| !folder.contains([',', '"']));
+    (fits && is_plain).then_some(folder)
 }
 
 /// Connection of the superuser.
@@ -133,10 +148,10 @@ mod tests {
 
     #[test]
     fn only_throw_away_data_may_be_unsafe() {
-        let full = settings(21000, Tuning { connections_max: 120, durability: Durability::Full });
+        let full = settings(21000, None, Tuning { connections_max: 120, durability: Durability::Full });
         assert!(full.iter().any(|setting| setting == "max_connections=120"));
         assert!(!full.iter().any(|setting| setting.starts_with("fsync")));
-        let none = settings(21000, Tuning { connections_max: 120, durability: Durability::None });
+        let none = settings(21000, None, Tuning { connections_max: 120, durability: Durability::None });
         assert!(none.iter().any(|setting| setting == "fsync=off"));
     }
 }
