@@ -41,7 +41,23 @@ pub struct Message {
     /// What JetStream de-duplicates by: as `ce_id` at first, another one when the message is sent again on purpose.
     pub msg_id: String,
     /// The event as JSON.
+    #[serde(with = "text")]
     pub payload: Vec<u8>,
+}
+
+/// A payload is text, and as text it is stored: as numbers its bytes would be four times as long.
+mod text {
+    use serde::de::Deserialize;
+    use serde::ser::Error;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(payload: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(payload).map_err(S::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Ok(String::deserialize(deserializer)?.into_bytes())
+    }
 }
 
 /// A message that is no CloudEvent.

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::ser::Error as _;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use sqlx::PgConnection;
 use sqlx::postgres::PgPool;
 use sqlx::types::time::OffsetDateTime;
 use stampede_bus::Message;
-use stampede_contracts::Timestamp;
 use tokio::sync::Notify;
 
 use crate::partition::{Partition, Partitions, hash};
@@ -29,17 +27,8 @@ pub struct Outbox {
 pub struct NewRow {
     partition: Partition,
     aggregate: i64,
-    subject: String,
-    ce_id: String,
-    ce_source: String,
-    ce_type: String,
-    ce_time: Timestamp,
-    correlation_id: Option<String>,
-    causation_id: Option<String>,
-    traceparent: Option<String>,
-    msg_id: String,
-    #[serde(serialize_with = "as_text")]
-    payload: Vec<u8>,
+    #[serde(flatten)]
+    message: Message,
     #[serde(skip)]
     held_elsewhere: bool,
 }
@@ -102,16 +91,7 @@ impl Outbox {
         NewRow {
             partition,
             aggregate: hash.cast_signed(),
-            subject: message.subject,
-            ce_id: message.ce_id,
-            ce_source: message.ce_source,
-            ce_type: message.ce_type,
-            ce_time: message.ce_time,
-            correlation_id: message.correlation_id,
-            causation_id: message.causation_id,
-            traceparent: message.traceparent,
-            msg_id: message.msg_id,
-            payload: message.payload,
+            message,
             held_elsewhere: !self.partitions.holds(partition),
         }
     }
@@ -199,11 +179,6 @@ impl NewRow {
     pub fn is_held_elsewhere(&self) -> bool {
         self.held_elsewhere
     }
-}
-
-/// Payloads are JSON, so they are text already; in a JSON document bytes would be four times as long.
-fn as_text<S: Serializer>(payload: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(std::str::from_utf8(payload).map_err(S::Error::custom)?)
 }
 
 fn column<'a, T>(messages: &[(&str, &'a Message)], value: impl Fn(&'a Message) -> T) -> Vec<T> {

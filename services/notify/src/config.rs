@@ -33,7 +33,7 @@ impl Config {
         Ok(Self {
             smtp_url: env.optional_secret("SMTP_URL").unwrap_or_else(|| Secret::new("smtp://127.0.0.1:1025")),
             mail_from: env.string_or("MAIL_FROM", "Stampede <tickets@stampede.example>"),
-            concurrency: env.parse_or("MAIL_CONCURRENCY", 4)?,
+            concurrency: env.parse_or("MAIL_CONCURRENCY", 8)?,
             // With the longest pause of ten minutes, about two days.
             attempts_max: env.parse_or("MAIL_ATTEMPTS_MAX", 300)?,
             timeout: env.millis_or("MAIL_TIMEOUT_MS", Duration::from_secs(10))?,

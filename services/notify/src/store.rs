@@ -7,6 +7,7 @@ use stampede_bus::Message;
 use stampede_contracts::{OrderId, StepId, command::MailCommand, event::MailResult};
 use stampede_outbox::Outbox;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 /// The schema.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -57,8 +58,8 @@ impl Store {
         Self { pool, outbox }
     }
 
-    /// Takes commands into the table, all in one transaction. A command that is there already stays as it is; if it
-    /// has ended, its result is published once more, because somebody is still asking for it. Only the replay of a
+    /// Takes commands into the table, all in one statement. A command that is there already stays as it is; if it has
+    /// ended, its result is published once more, because somebody is still asking for it. Only the replay of a
     /// dead letter opens a mail again that was given up; the orders of these are returned.
     ///
     /// # Errors
@@ -67,31 +68,37 @@ impl Store {
         let steps: Vec<_> = taken.iter().map(|taken| taken.command.step_id.uuid()).collect();
         let orders: Vec<_> = taken.iter().map(|taken| taken.command.order_id.uuid()).collect();
         let messages: Vec<_> = taken.iter().map(|taken| serde_json_value(&taken.message)).collect();
-        let mut tx = self.pool.begin().await?;
-        sqlx::query!(
+        let new = sqlx::query_scalar!(
             "INSERT INTO mail (step_id, order_id, command)
-             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::jsonb[]) ON CONFLICT (step_id) DO NOTHING",
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::jsonb[]) ON CONFLICT (step_id) DO NOTHING
+             RETURNING step_id",
             &steps,
             &orders,
             &messages,
         )
-        .execute(&mut *tx)
+        .fetch_all(&self.pool)
         .await?;
+        let again: Vec<Uuid> = steps.into_iter().filter(|step| !new.contains(step)).collect();
+        if again.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut tx = self.pool.begin().await?;
         let opened = Self::open_again(&mut tx, taken).await?;
         let ended = sqlx::query!(
             r#"SELECT step_id, order_id, state = 'sent' AS "sent!", command AS "command: Json<Message>"
                FROM mail WHERE step_id = ANY($1) AND state <> 'open'"#,
-            &steps,
+            &again,
         )
         .fetch_all(&mut *tx)
         .await?;
-        for row in ended {
+        let results = ended.into_iter().map(|row| {
             let (step_id, order_id) = (StepId::from_uuid(row.step_id), OrderId::from_uuid(row.order_id));
-            let result = result(step_id, order_id, row.sent, &row.command.0)?;
-            self.outbox.add(&mut tx, &order_id.to_string(), &[result]).await?;
-        }
+            Ok((order_id.to_string(), result(step_id, order_id, row.sent, &row.command.0)?))
+        });
+        let results = results.collect::<Result<Vec<_>, sqlx::Error>>()?;
+        let stored = self.outbox.add_all(&mut tx, &results).await?;
         tx.commit().await?;
-        self.outbox.nudge();
+        stored.nudge();
         Ok(opened)
     }
 
@@ -171,7 +178,7 @@ impl Store {
         Ok(())
     }
 
-    /// Ends a mail and publishes its result, in one transaction.
+    /// Ends a mail and publishes its result, in one statement.
     ///
     /// # Errors
     /// When the database did not answer as it should.
@@ -180,20 +187,31 @@ impl Store {
             End::Sent => "sent",
             End::Dead => "dead",
         };
-        let mut tx = self.pool.begin().await?;
-        let ended = sqlx::query!(
-            "UPDATE mail SET state = $2, ended_at = now(), last_error = $3 WHERE step_id = $1 AND state = 'open'",
+        let result = result(due.step_id, due.order_id, end == End::Sent, &due.message)?;
+        let result = self.outbox.row(&due.order_id.to_string(), result);
+        sqlx::query!(
+            "WITH ended AS (
+                UPDATE mail SET state = $2, ended_at = now(), last_error = $3 WHERE step_id = $1 AND state = 'open'
+                RETURNING step_id
+            ), stored AS (
+                INSERT INTO outbox (partition, aggregate, subject, ce_id, ce_source, ce_type, ce_time,
+                    correlation_id, causation_id, traceparent, msg_id, payload)
+                SELECT partition, aggregate, subject, ce_id, ce_source, ce_type, ce_time,
+                    correlation_id, causation_id, traceparent, msg_id, convert_to(payload, 'UTF8')
+                FROM ended, jsonb_to_record($4) AS new (partition smallint, aggregate bigint, subject text,
+                    ce_id text, ce_source text, ce_type text, ce_time timestamptz, correlation_id text,
+                    causation_id text, traceparent text, msg_id text, payload text)
+            )
+            SELECT CASE WHEN $5 THEN pg_notify($6, '')::text END AS woken FROM ended",
             due.step_id.uuid(),
             state,
             error,
+            Json(&result) as _,
+            result.is_held_elsewhere(),
+            stampede_outbox::CHANNEL,
         )
-        .execute(&mut *tx)
+        .fetch_optional(&self.pool)
         .await?;
-        if ended.rows_affected() == 1 {
-            let result = result(due.step_id, due.order_id, end == End::Sent, &due.message)?;
-            self.outbox.add(&mut tx, &due.order_id.to_string(), &[result]).await?;
-        }
-        tx.commit().await?;
         self.outbox.nudge();
         Ok(())
     }
@@ -210,7 +228,7 @@ impl Store {
     }
 }
 
-type LeaseRow = (uuid::Uuid, uuid::Uuid, i32, Json<Message>);
+type LeaseRow = (Uuid, Uuid, i32, Json<Message>);
 
 fn serde_json_value(message: &Message) -> sqlx::types::JsonValue {
     serde_json::to_value(message).unwrap_or_default()
@@ -223,7 +241,7 @@ fn result(step_id: StepId, order_id: OrderId, sent: bool, command: &Message) -> 
     let message = Message::new(&MailResult { step_id, order_id, sent }, format!("mail.{step_id}.{outcome}"))
         .map_err(|error| sqlx::Error::Encode(error.into()))?;
     // Somebody who asks again must get an answer that JetStream does not take for the first one.
-    let attempt = format!("{}.{}", message.ce_id, uuid::Uuid::now_v7().simple());
+    let attempt = format!("{}.{}", message.ce_id, Uuid::now_v7().simple());
     Ok(Message {
         msg_id: attempt,
         ..message.caused_by(&command.ce_id).traced_by(command.traceparent.clone())

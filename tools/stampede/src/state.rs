@@ -102,6 +102,12 @@ impl StateDir {
         self.root.join("mail")
     }
 
+    /// The mail sink's program.
+    #[must_use]
+    pub fn mail_sink(&self) -> PathBuf {
+        self.root.join("mail-sink")
+    }
+
     /// Configuration and JetStream store of NATS.
     #[must_use]
     pub fn nats(&self) -> PathBuf {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use stampede_contracts::api::PlaceState;
 use stampede_contracts::{LobbyTicket, PassId, SessionId, ShowId, Timestamp};
 use time::OffsetDateTime;
 
 use super::{Store, unsigned};
+
+/// The unique index that lets a session have one open place in a show.
+const ONE_OPEN: &str = "place_open";
 
 /// A place in a line.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,41 +43,55 @@ impl Store {
     /// # Errors
     /// When the database did not answer as it should.
     pub async fn join(&self, show_id: ShowId, session: SessionId) -> Result<(Place, bool), sqlx::Error> {
-        let mut tx = self.pool.begin().await?;
-        // The show's row orders those who arrive; a repeat finds its place under the same lock.
-        let drawn = sqlx::query_scalar!(
-            r#"SELECT drawn_at IS NOT NULL AS "drawn!" FROM show WHERE show_id = $1 FOR UPDATE"#,
-            show_id.uuid()
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        let open = sqlx::query_as!(
-            PlaceRow,
-            "SELECT place_id, show_id, session, state, number, pass_id, pass_expires_at FROM place
-             WHERE session = $1 AND show_id = $2 AND state IN ('early', 'waiting', 'admitted')",
-            session.uuid(),
-            show_id.uuid(),
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        if let Some(open) = open {
-            return Ok((open.into(), false));
+        match self.open_or_new(show_id, session).await {
+            // The same session came in between; nothing was written, and its place is there now.
+            Err(sqlx::Error::Database(error)) if error.constraint() == Some(ONE_OPEN) => {
+                self.open_or_new(show_id, session).await
+            }
+            result => result,
         }
-        let number = if drawn { Some(next_number(&mut tx, show_id).await?) } else { None };
-        let ticket = LobbyTicket::new();
-        sqlx::query!(
-            "INSERT INTO place (place_id, show_id, session, state, number) VALUES ($1, $2, $3, $4, $5)",
-            ticket.uuid(),
-            show_id.uuid(),
+    }
+
+    /// The show's row orders those who arrive: whoever waits for it sees the numbers, and the draw, of who came before.
+    async fn open_or_new(
+        &self,
+        show_id: ShowId,
+        session: SessionId,
+    ) -> Result<(Place, bool), sqlx::Error> {
+        let row = sqlx::query!(
+            r#"WITH open AS (
+                   SELECT place_id, state, number, pass_id, pass_expires_at FROM place
+                   WHERE session = $1 AND show_id = $2 AND state IN ('early', 'waiting', 'admitted')
+               ), arrived AS (
+                   UPDATE show SET numbered = numbered + CASE WHEN drawn_at IS NULL THEN 0 ELSE 1 END
+                   WHERE show_id = $2 AND NOT EXISTS (SELECT FROM open)
+                   RETURNING CASE WHEN drawn_at IS NULL THEN 'early' ELSE 'waiting' END AS state,
+                       CASE WHEN drawn_at IS NOT NULL THEN numbered END AS number
+               ), new AS (
+                   INSERT INTO place (place_id, show_id, session, state, number)
+                   SELECT $3, $2, $1, state, number FROM arrived
+                   RETURNING place_id, state, number
+               )
+               SELECT place_id AS "place_id!", state AS "state!", number, pass_id, pass_expires_at, false AS "is_new!"
+               FROM open
+               UNION ALL
+               SELECT place_id, state, number, NULL, NULL, true FROM new"#,
             session.uuid(),
-            if drawn { "waiting" } else { "early" },
-            number,
+            show_id.uuid(),
+            LobbyTicket::new().uuid(),
         )
-        .execute(&mut *tx)
+        .fetch_one(&self.pool)
         .await?;
-        tx.commit().await?;
-        let state = if drawn { PlaceState::Waiting } else { PlaceState::Early };
-        Ok((Place { ticket, show_id, session, state, number: number.map(unsigned), slot: None }, true))
+        let place = PlaceRow {
+            place_id: row.place_id,
+            show_id: show_id.uuid(),
+            session: session.uuid(),
+            state: row.state,
+            number: row.number,
+            pass_id: row.pass_id,
+            pass_expires_at: row.pass_expires_at,
+        };
+        Ok((place.into(), row.is_new))
     }
 
     /// A place, and notes that somebody asked for it, at most once in `note_every`.
@@ -153,15 +169,6 @@ impl Store {
         );
         Ok(rows.fetch_all(&self.pool).await?.into_iter().map(|row| (row.state, row.count)).collect())
     }
-}
-
-async fn next_number(connection: &mut PgConnection, show_id: ShowId) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
-        "UPDATE show SET numbered = numbered + 1 WHERE show_id = $1 RETURNING numbered",
-        show_id.uuid()
-    )
-    .fetch_one(connection)
-    .await
 }
 
 struct PlaceRow {

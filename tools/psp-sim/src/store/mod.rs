@@ -1,10 +1,10 @@
-//! The ledger in Postgres. One transaction per operation; the first to write a key wins.
+//! The ledger in Postgres. One transaction an operation; the first to write a key wins.
 
 mod decide;
 mod row;
 mod webhook;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -48,22 +48,13 @@ impl Store {
         request: &Request,
         tell_at: Option<OffsetDateTime>,
     ) -> Result<Performed, sqlx::Error> {
-        let fingerprint = request.fingerprint();
-        let mut tx = self.pool.begin().await?;
-        let (about, decision) = decide(&mut tx, request).await?;
-        let new = NewOperation {
-            key,
-            kind: request.kind(),
-            about,
-            decision,
-            card: request.card(),
-            fingerprint: Some(&fingerprint),
-            tell_at,
-        };
-        let performed = match insert(&mut tx, new).await? {
-            Some(operation) => Performed::First(operation),
-            None => again(&mut tx, key, &fingerprint).await?,
-        };
+        let mut connection = self.pool.acquire().await?;
+        if matches!(request, Request::Authorise { .. }) {
+            // Nothing that was decided before says anything about it, so there is nothing to lock.
+            return write(&mut connection, key, request, tell_at).await;
+        }
+        let mut tx = connection.begin().await?;
+        let performed = write(&mut tx, key, request, tell_at).await?;
         tx.commit().await?;
         Ok(performed)
     }
@@ -113,6 +104,30 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter().map(Row::operation).collect()
+    }
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    key: &str,
+    request: &Request,
+    tell_at: Option<OffsetDateTime>,
+) -> Result<Performed, sqlx::Error> {
+    let fingerprint = request.fingerprint();
+    let (about, decision) = decide(connection, request).await?;
+    let new = NewOperation {
+        key,
+        kind: request.kind(),
+        about,
+        decision,
+        card: request.card(),
+        fingerprint: Some(&fingerprint),
+        tell_at,
+    };
+    match insert(connection, new).await? {
+        Some(operation) => Ok(Performed::First(operation)),
+        // Rows are never deleted, so what stood in the way is still there.
+        None => again(connection, key, &fingerprint).await,
     }
 }
 

@@ -93,7 +93,7 @@ impl Platform {
     async fn start_sink(&self, prepared: &Prepared) -> anyhow::Result<()> {
         let began = Instant::now();
         let port = self.layout.smtp;
-        self.fleet.start(smtp::spec(&prepared.sink, &self.state, port), TIER_NATS);
+        self.fleet.start(smtp::spec(&prepared.sink, &self.state, port)?, TIER_NATS);
         self.fleet.ready("smtp").await?;
         progress::done("mail sink", format_args!("on 127.0.0.1:{port}"), began);
         Ok(())
