@@ -1,5 +1,8 @@
 //! Which events were seen: a row for each, committed together with the event's effect.
 //!
+//! Where the effect is one statement, that statement can insert the rows as well; the primary key then refuses an effect
+//! that is not the first.
+//!
 //! The table belongs to one consumer. Where two consumers of a service read the same events, each effect needs a key
 //! of its own instead.
 

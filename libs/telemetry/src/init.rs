@@ -110,8 +110,10 @@ fn tracer_provider(settings: &Settings, resource: Resource) -> Result<SdkTracerP
     if !(0.0..=1.0).contains(&settings.sample_ratio) {
         return Err(Error::SampleRatio);
     }
+    // Where nobody collects spans there is no use in recording them. They have their ids all the same.
+    let ratio = if settings.otlp_endpoint.is_some() { settings.sample_ratio } else { 0.0 };
     // The decision is made where a trace begins and kept by everybody behind: half a trace explains nothing.
-    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
     let mut builder = SdkTracerProvider::builder().with_sampler(sampler).with_resource(resource);
     if let Some(endpoint) = &settings.otlp_endpoint {
         // The SDK adds the path only to an endpoint that it found in the environment by itself.
@@ -189,9 +191,8 @@ mod tests {
     }
 
     #[test]
-    fn a_span_that_is_not_sampled_has_ids_too() {
-        let mut settings = Settings::new("orders", "1", "orders-1");
-        settings.sample_ratio = 0.0;
+    fn a_span_that_nobody_collects_is_not_recorded_and_has_ids_too() {
+        let settings = Settings::new("orders", "1", "orders-1");
         let tracer = tracer_provider(&settings, Resource::builder_empty().build()).unwrap();
         let span = tracer.tracer("test").start("work");
         assert!(span.span_context().is_valid());

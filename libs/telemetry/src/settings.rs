@@ -17,14 +17,15 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Which log lines are written, in the syntax of `tracing_subscriber::EnvFilter`. Spans are not concerned.
     pub log_filter: String,
-    /// The base URL of an OTLP collector (HTTP, protobuf), `/v1/traces` is added. Without it nothing is exported.
+    /// The base URL of an OTLP collector (HTTP, protobuf), `/v1/traces` is added. Without it nothing is exported, and
+    /// traces that begin here are not recorded, only named.
     pub otlp_endpoint: Option<String>,
     /// The share of new traces that is sampled, 0 to 1. A trace that was begun elsewhere keeps its own decision.
     pub sample_ratio: f64,
 }
 
 impl Settings {
-    /// INFO and above, every trace sampled, nothing exported.
+    /// INFO and above, every trace sampled once there is an endpoint, nothing exported.
     pub fn new(service: impl Into<String>, version: impl Into<String>, instance: impl Into<String>) -> Self {
         Self {
             service: service.into(),

@@ -136,7 +136,10 @@ mod tests {
 
     fn env(fixture: &Fixture, name: &str, settings: &[Setting]) -> BTreeMap<String, String> {
         let instance = fixture.layout.instances.iter().find(|instance| instance.name == name).unwrap();
-        of(instance, &fixture.layout, &fixture.state, &fixture.secrets, settings).unwrap().into_iter().collect()
+        of(instance, &fixture.layout, &fixture.state, &fixture.secrets, settings)
+            .unwrap()
+            .into_iter()
+            .collect()
     }
 
     #[test]

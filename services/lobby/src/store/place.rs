@@ -53,11 +53,7 @@ impl Store {
     }
 
     /// The show's row orders those who arrive: whoever waits for it sees the numbers, and the draw, of who came before.
-    async fn open_or_new(
-        &self,
-        show_id: ShowId,
-        session: SessionId,
-    ) -> Result<(Place, bool), sqlx::Error> {
+    async fn open_or_new(&self, show_id: ShowId, session: SessionId) -> Result<(Place, bool), sqlx::Error> {
         let row = sqlx::query!(
             r#"WITH open AS (
                    SELECT place_id, state, number, pass_id, pass_expires_at FROM place

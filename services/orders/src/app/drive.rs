@@ -56,7 +56,9 @@ impl App {
             if concluded.overtaken.is_empty() {
                 return Ok(concluded.moved.pop());
             }
-            let Some(read) = Store::snapshots(self.0.store.pool(), &[id]).await?.pop() else { return Ok(None) };
+            let Some(read) = Store::snapshots(self.0.store.pool(), &[id]).await?.pop() else {
+                return Ok(None);
+            };
             snapshot = read;
         }
     }

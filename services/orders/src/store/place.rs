@@ -5,8 +5,8 @@ use std::time::Duration;
 use stampede_contracts::{HoldId, OrderId, SessionId, StepId, api::OrderState};
 use stampede_idempotency::{Fingerprint, Key};
 
-use super::{Snapshot, Store};
 use super::rows::unreadable;
+use super::{Snapshot, Store};
 use crate::domain::{Buyer, CardToken, Order, OrderSecret, Step, StepKind};
 
 /// What a request to place an order becomes.

@@ -1,7 +1,7 @@
 //! Reading.
 
-use sqlx::{PgConnection, PgExecutor};
 use sqlx::types::Json;
+use sqlx::{PgConnection, PgExecutor};
 use stampede_contracts::{OrderId, SessionId, TicketId, inventory::SeatLabel};
 use uuid::Uuid;
 

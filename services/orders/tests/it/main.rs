@@ -10,6 +10,7 @@
 mod access;
 mod cancel;
 mod client;
+mod overtaken;
 mod players;
 mod process;
 mod purchase;

@@ -72,11 +72,7 @@ impl Store {
     }
 
     /// The steps that are new, and whether they are leased to this process.
-    async fn insert(
-        &self,
-        wanted: &[Wanted],
-        room: usize,
-    ) -> Result<HashMap<Uuid, bool>, sqlx::Error> {
+    async fn insert(&self, wanted: &[Wanted], room: usize) -> Result<HashMap<Uuid, bool>, sqlx::Error> {
         let commands = || wanted.iter().map(|wanted| &wanted.command);
         let steps: Vec<Uuid> = commands().map(|command| command.step_id.uuid()).collect();
         let orders: Vec<Uuid> = commands().map(|command| command.order_id.uuid()).collect();

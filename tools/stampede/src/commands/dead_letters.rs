@@ -1,5 +1,6 @@
 //! `dead-letters`: what could not be handled, and sending it again.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -127,7 +128,8 @@ impl Replay {
 /// The letters with these numbers, or none of them: a slip is noticed before anything is sent.
 async fn named(bus: &Bus, sequences: &[u64]) -> Result<Vec<DeadLetter>> {
     let (mut letters, mut unknown) = (Vec::new(), Vec::new());
-    for &sequence in sequences {
+    // One that was named twice is sent once.
+    for sequence in sequences.iter().copied().collect::<BTreeSet<u64>>() {
         match bus.dead_letter_at(sequence).await? {
             Some(letter) => letters.push(letter),
             None => unknown.push(sequence.to_string()),
