@@ -109,13 +109,19 @@ impl App {
     /// # Errors
     /// [`AppError`].
     pub async fn leave(&self, ticket: LobbyTicket, session: SessionId) -> Result<api::Place, AppError> {
-        let (_, place) = self.find(ticket, session).await?;
-        if let (PlaceState::Admitted, Some(slot)) = (place.state, place.slot) {
-            clients::close_pass(&self.bus, slot.pass_id, session, place.show_id).await?;
+        loop {
+            let (show, place) = self.find(ticket, session).await?;
+            let closed = match (place.state, place.slot) {
+                (PlaceState::Early | PlaceState::Waiting, _) => None,
+                (PlaceState::Admitted, Some(slot)) => {
+                    clients::close_pass(&self.bus, slot.pass_id, session, place.show_id).await?;
+                    Some(slot.pass_id)
+                }
+                _ => return Ok(self.view(&show, &place)),
+            };
+            // Has no effect on a place that was called in the meantime: its pass is to be closed first.
+            self.store.leave(ticket, closed).await?;
         }
-        self.store.leave(ticket).await?;
-        let (show, place) = self.find(ticket, session).await?;
-        Ok(self.view(&show, &place))
     }
 
     /// The draw of a show: the seed's hash from the beginning, the seed once the draw was held.

@@ -125,15 +125,17 @@ impl Store {
         Ok(Some(place.into()))
     }
 
-    /// Ends an open place because its holder leaves. One that was called must have been closed at inventory before.
+    /// Ends an open place because its holder leaves; one that was called only if its pass is the one that inventory has
+    /// `closed`.
     ///
     /// # Errors
     /// When the database did not answer as it should.
-    pub async fn leave(&self, ticket: LobbyTicket) -> Result<(), sqlx::Error> {
+    pub async fn leave(&self, ticket: LobbyTicket, closed: Option<PassId>) -> Result<(), sqlx::Error> {
         sqlx::query!(
             "UPDATE place SET state = 'left', ended_at = now()
-             WHERE place_id = $1 AND state IN ('early', 'waiting', 'admitted')",
+             WHERE place_id = $1 AND (state IN ('early', 'waiting') OR (state = 'admitted' AND pass_id = $2))",
             ticket.uuid(),
+            closed.map(|pass| pass.uuid()),
         )
         .execute(&self.pool)
         .await?;

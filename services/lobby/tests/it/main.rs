@@ -242,6 +242,10 @@ async fn who_leaves_after_being_called_is_closed_at_inventory_first() {
     stage.call_people();
     eventually(PATIENCE, async || stage.state(&mine, me).await == PlaceState::Admitted).await;
 
+    // Who left when nobody had called them yet, and was called before that was written.
+    stage.store.leave(mine.lobby_ticket, None).await.unwrap();
+    assert_eq!(stage.state(&mine, me).await, PlaceState::Admitted);
+
     // Nobody answers for inventory: leaving fails and the slot stays taken.
     let within = stampede_deadline::Deadline::after(Duration::from_millis(200));
     stampede_deadline::scope(within, stage.app.leave(mine.lobby_ticket, me)).await.unwrap_err();
@@ -268,6 +272,20 @@ async fn who_leaves_after_being_called_is_closed_at_inventory_first() {
     let (again, is_new) = stage.app.join(show, me).await.unwrap();
     assert!(is_new);
     assert_eq!(again.number, Some(3));
+}
+
+#[tokio::test]
+async fn a_session_that_comes_many_times_at_once_has_one_place_and_takes_one_number() {
+    let stage = Stage::start().await;
+    let show = stage.show(Duration::ZERO, 1, (100, 0)).await;
+    stage.store.draw(show).await.unwrap();
+    let me = SessionId::new();
+    let joins = futures::future::join_all((0..8).map(|_| stage.store.join(show, me))).await;
+    let joins: Vec<_> = joins.into_iter().map(Result::unwrap).collect();
+    assert_eq!(joins.iter().filter(|(_, is_new)| *is_new).count(), 1);
+    assert!(joins.iter().all(|(place, _)| place.ticket == joins[0].0.ticket && place.number == Some(1)));
+    let (next, _) = stage.store.join(show, SessionId::new()).await.unwrap();
+    assert_eq!(next.number, Some(2));
 }
 
 #[tokio::test]
