@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use stampede_contracts::Heartbeat;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::roster::Roster;
 use crate::{BoxError, Bus};
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// At first more often, so that processes that start together know each other soon.
+const FIRST_INTERVAL: Duration = Duration::from_millis(200);
+const FIRST_BEATS: u32 = 25;
 /// Finding out how this process is; checks take their time.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 /// A heartbeat that cannot be handed over now says nothing any more.
@@ -19,8 +22,8 @@ const SEND_WITHIN: Duration = Duration::from_millis(500);
 const SUBJECT: &str = "oam.heartbeat.*.*";
 
 impl Bus {
-    /// Says once a second what `heartbeat` returns, until `shutdown`; then once more, with `ready` false, so that
-    /// nobody sends new work to a process that is about to end.
+    /// Says once a second (five times in each of the first five) what `heartbeat` returns, until `shutdown`; then once
+    /// more, with `ready` false, so that nobody sends new work to a process that is about to end.
     ///
     /// # Errors
     /// None while it runs.
@@ -29,13 +32,15 @@ impl Bus {
         F: Fn() -> Fut + Send,
         Fut: Future<Output = Heartbeat> + Send,
     {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        let mut beats = 0_u32;
+        while !shutdown.is_cancelled() {
             // Who cannot say how it is does not say that it lives.
             if let Ok(heartbeat) = timeout(ASK_WITHIN, heartbeat()).await {
                 self.say(&heartbeat).await;
             }
+            let pause = if beats < FIRST_BEATS { FIRST_INTERVAL } else { INTERVAL };
+            beats = beats.saturating_add(1);
+            shutdown.run_until_cancelled(sleep(pause)).await;
         }
         if let Ok(heartbeat) = timeout(ASK_WITHIN, heartbeat()).await {
             self.say(&Heartbeat { ready: false, ..heartbeat }).await;
