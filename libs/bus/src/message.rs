@@ -45,18 +45,28 @@ pub struct Message {
     pub payload: Vec<u8>,
 }
 
-/// A payload is text, and as text it is stored: as numbers its bytes would be four times as long.
+/// A payload is JSON, and as text it is stored: as numbers its bytes would be four times as long. What a stranger wrote
+/// into it that is no text is replaced.
 mod text {
-    use serde::de::Deserialize;
-    use serde::ser::Error;
-    use serde::{Deserializer, Serializer};
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Text(String),
+        /// As it was stored at first.
+        Bytes(Vec<u8>),
+    }
 
     pub(super) fn serialize<S: Serializer>(payload: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(std::str::from_utf8(payload).map_err(S::Error::custom)?)
+        serializer.serialize_str(&String::from_utf8_lossy(payload))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        Ok(String::deserialize(deserializer)?.into_bytes())
+        Ok(match Stored::deserialize(deserializer)? {
+            Stored::Text(text) => text.into_bytes(),
+            Stored::Bytes(bytes) => bytes,
+        })
     }
 }
 
@@ -210,6 +220,19 @@ mod tests {
         let sent = message().attempt(3).caused_by("stp_0");
         assert_eq!(sent.msg_id, "stp_1.3");
         assert_eq!(Message::from_nats(&arrived(&sent)), Ok(sent));
+    }
+
+    #[test]
+    fn a_payload_is_stored_as_text_and_read_as_it_was() {
+        let sent = message();
+        let mut stored = serde_json::to_value(&sent).unwrap();
+        assert_eq!(stored["payload"], "{}");
+        assert_eq!(serde_json::from_value::<Message>(stored.clone()).unwrap(), sent);
+        stored["payload"] = serde_json::json!([123, 125]);
+        assert_eq!(serde_json::from_value::<Message>(stored).unwrap(), sent);
+
+        let strange = Message { payload: b"{\"a\":\"\xff\"}".to_vec(), ..sent };
+        assert_eq!(serde_json::to_value(&strange).unwrap()["payload"], "{\"a\":\"\u{fffd}\"}");
     }
 
     #[test]
