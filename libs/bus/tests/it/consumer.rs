@@ -288,3 +288,30 @@ async fn an_idle_consumer_stops_without_losing_what_is_on_its_way() {
     assert!(seen.iter().all(|delivery| delivery.delivered == 1), "some came again");
     eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
 }
+
+#[tokio::test]
+async fn what_comes_during_a_rest_is_taken_together() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, worker()).await;
+    let (sizes, mut taken) = mpsc::unbounded_channel();
+    let shutdown = CancellationToken::new();
+    let settings = ConsumerSettings { gather: Duration::from_secs(2), ..settings() };
+    let run = Consumer::new(bus.clone(), WORK, WORKER, settings).run(shutdown.clone(), move |batch| {
+        sizes.send(batch.len()).unwrap();
+        let verdicts = vec![Verdict::Done; batch.len()];
+        async { Ok(verdicts) }
+    });
+    let run = tokio::spawn(run);
+    let mut next = async || tokio::time::timeout(PATIENCE, taken.recv()).await.unwrap().unwrap();
+    publish(&bus, &[command("first")]).await;
+    assert_eq!(next().await, 1);
+
+    // Without a rest they would be taken one by one, as they come.
+    for number in 0..30 {
+        publish(&bus, &[command(number)]).await;
+    }
+    assert_eq!(next().await, 30);
+    shutdown.cancel();
+    run.await.unwrap().unwrap();
+}

@@ -29,23 +29,24 @@ impl Order {
 
     fn timeline(&self, tickets: &[Ticket]) -> Vec<TimelineEntry> {
         let mut entries = vec![entry(self.created_at, "placed", "done", None)];
-        for step in &self.steps {
-            entries.extend(step.story());
-        }
         if let Some(at) = self.cancel_requested_at {
             entries.push(entry(at, "cancel", "requested", None));
+        }
+        if let Some(at) = tickets.first().and_then(|ticket| ticket.revoked_at) {
+            entries.push(entry(at, "tickets", "revoked", None));
+        }
+        for step in &self.steps {
+            entries.extend(step.story());
         }
         if let Some(ticket) = tickets.first() {
             let seats = format!("{} issued", count(tickets.len()));
             entries.push(entry(ticket.created_at, "tickets", "done", Some(&seats)));
-            if let Some(at) = ticket.revoked_at {
-                entries.push(entry(at, "tickets", "revoked", None));
-            }
         }
         if let Some(at) = self.settled_at {
             entries.push(entry(at, "order", self.state.as_str(), self.why()));
         }
-        // Stable, so what happened in one transaction stays in the order in which it is told here.
+        // Stable, so what happened within a millisecond stays in the order in which it is told here: what leads to a
+        // step before it, what follows from one behind it.
         entries.sort_by_key(|entry| entry.at);
         entries
     }

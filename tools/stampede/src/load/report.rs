@@ -116,6 +116,11 @@ impl Report {
         self.repeated.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many requests were sent again because the one before broke off.
+    pub fn sent_again(&self) -> u64 {
+        self.repeated.load(Ordering::Relaxed)
+    }
+
     pub(super) fn took(&self, step: &'static str, took: Duration) {
         let mut details = self.details();
         let histogram = match details.steps.entry(step) {

@@ -15,6 +15,7 @@ use stampede_contracts::{
     event::Seating,
 };
 use stampede_testkit::eventually;
+use tokio::sync::watch;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// For a whole load, from its first buyer to the end of the last.
@@ -79,8 +80,21 @@ impl Stage {
 
     /// Sends the buyers and does something to the platform meanwhile.
     pub async fn under_load(&self, plan: Plan, meanwhile: impl Future<Output = ()>) -> Summary {
-        let load = tokio::spawn(tokio::time::timeout(LOAD_LIMIT, load::run(plan, |_, _| {})));
-        meanwhile.await;
+        self.under_watched_load(plan, async |_sent_again| meanwhile.await).await
+    }
+
+    /// `meanwhile` can see how many requests were sent again because they broke off, a second late at most.
+    pub async fn under_watched_load(
+        &self,
+        plan: Plan,
+        meanwhile: impl AsyncFnOnce(watch::Receiver<u64>),
+    ) -> Summary {
+        let (tell, sent_again) = watch::channel(0);
+        let load = load::run(plan, move |report, _| {
+            tell.send_replace(report.sent_again());
+        });
+        let load = tokio::spawn(tokio::time::timeout(LOAD_LIMIT, load));
+        meanwhile(sent_again).await;
         load.await.unwrap().unwrap().unwrap()
     }
 

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use stampede_contracts::{
-    BlockId, HoldId, Money, OrderId, SessionId, ShowId, StepId, Timestamp,
+    BlockId, HoldId, Money, OrderId, SessionId, ShowId, StepId, TicketId, Timestamp,
     api::OrderState,
     command::MailKind,
     inventory::{SeatLabel, ShowFacts},
 };
 
 use super::*;
-use crate::domain::{Facts, OrderSecret};
+use crate::domain::{Facts, OrderSecret, Ticket};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const PAUSES: RefundPauses = RefundPauses { first: MINUTE, longest: Duration::from_secs(180) };
@@ -404,6 +404,42 @@ fn the_timeline_tells_the_whole_story() {
             "capture done",
             "notify started",
             "order confirmed"
+        ]
+    );
+}
+
+#[test]
+fn what_happens_within_a_millisecond_is_told_in_its_order() {
+    let mut story = placed().up_to(Capture);
+    story.done(Capture);
+    // All of the cancelling at once, as on a fast machine.
+    story.now = story.now + Duration::from_millis(10);
+    let issued = Ticket {
+        id: TicketId::new(),
+        order_id: story.order.id,
+        show_id: ShowId::new(),
+        seat: SeatLabel { seat_id: None, section: "Floor".into(), row: None, number: None },
+        code: String::new(),
+        created_at: story.order.created_at,
+        revoked_at: Some(story.now),
+    };
+    story.cancel();
+    story.done(Free);
+    story.done(Refund);
+    let timeline = story.order.to_api(&[issued]).timeline;
+    let of_then = timeline.iter().filter(|entry| entry.at == story.now);
+    let told: Vec<String> = of_then.map(|entry| format!("{} {}", entry.step, entry.state)).collect();
+    assert_eq!(
+        told,
+        [
+            "cancel requested",
+            "tickets revoked",
+            "free started",
+            "free done",
+            "refund started",
+            "refund done",
+            "notify started",
+            "order cancelled"
         ]
     );
 }
