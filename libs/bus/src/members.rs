@@ -38,9 +38,8 @@ impl Bus {
             if let Ok(heartbeat) = timeout(ASK_WITHIN, heartbeat()).await {
                 self.say(&heartbeat).await;
             }
-            let pause = if beats < FIRST_BEATS { FIRST_INTERVAL } else { INTERVAL };
+            shutdown.run_until_cancelled(sleep(pause_after(beats))).await;
             beats = beats.saturating_add(1);
-            shutdown.run_until_cancelled(sleep(pause)).await;
         }
         if let Ok(heartbeat) = timeout(ASK_WITHIN, heartbeat()).await {
             self.say(&Heartbeat { ready: false, ..heartbeat }).await;
@@ -61,6 +60,11 @@ impl Bus {
             Err(error) => tracing::error!(%error, "a heartbeat has no form in JSON"),
         }
     }
+}
+
+/// How long to wait with the next heartbeat after this many.
+fn pause_after(beats: u32) -> Duration {
+    if beats < FIRST_BEATS { FIRST_INTERVAL } else { INTERVAL }
 }
 
 /// Who lives, kept up to date by [`Members::run`]. A handle: clones share what is known.
@@ -116,5 +120,18 @@ impl Members {
     /// The roster is whole after every statement, so a panic elsewhere does not spoil it.
     fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::roster::LIFETIME;
+
+    #[test]
+    fn a_process_is_heard_of_soon_and_then_often_enough_to_live() {
+        assert_eq!((0..FIRST_BEATS).map(pause_after).sum::<Duration>(), Duration::from_secs(5));
+        assert_eq!([FIRST_BEATS, u32::MAX].map(pause_after), [INTERVAL, INTERVAL]);
+        assert!(INTERVAL * 2 < LIFETIME, "one that is lost does no harm");
     }
 }

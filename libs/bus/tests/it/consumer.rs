@@ -294,11 +294,11 @@ async fn what_comes_during_a_rest_is_taken_together() {
     let nats = Nats::start().await;
     let bus = connect(&nats).await;
     make_work(&bus, worker()).await;
-    let (sizes, mut taken) = mpsc::unbounded_channel();
+    let (sizes, mut taken) = mpsc::channel(64);
     let shutdown = CancellationToken::new();
     let settings = ConsumerSettings { gather: Duration::from_secs(2), ..settings() };
     let run = Consumer::new(bus.clone(), WORK, WORKER, settings).run(shutdown.clone(), move |batch| {
-        sizes.send(batch.len()).unwrap();
+        sizes.try_send(batch.len()).unwrap();
         let verdicts = vec![Verdict::Done; batch.len()];
         async { Ok(verdicts) }
     });

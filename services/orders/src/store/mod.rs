@@ -1,6 +1,7 @@
 //! The service's own database: one method a use case. What belongs together is written by one statement, which is one
 //! transaction.
 
+mod draft;
 mod place;
 mod read;
 mod rows;
@@ -9,9 +10,10 @@ mod sweep;
 
 use sqlx::{PgPool, Postgres, Transaction};
 
+pub use draft::{Draft, Snapshot};
 pub use place::{NewOrder, Placement};
 pub use read::{Access, Answered, BuyerRow, OrderView};
-pub use save::{Draft, Snapshot, Write};
+pub use save::Write;
 pub use sweep::{Backlog, DueStep};
 
 /// The channel on which the database tells every replica that an order changed.
