@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Few enough that each has a connection of its own.
+const COMING_AT_ONCE: i64 = 3;
 
 struct Stage {
     app: App,
@@ -279,9 +281,22 @@ async fn a_session_that_comes_many_times_at_once_has_one_place_and_takes_one_num
     let stage = Stage::start().await;
     let show = stage.show(Duration::ZERO, 1, (100, 0)).await;
     stage.store.draw(show).await.unwrap();
-    let me = SessionId::new();
-    let joins = futures::future::join_all((0..8).map(|_| stage.store.join(show, me))).await;
-    let joins: Vec<_> = joins.into_iter().map(Result::unwrap).collect();
+    let (me, pool) = (SessionId::new(), stage.database.pool());
+    // Nobody gets on before all have looked and found no place.
+    let mut holding = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM show FOR UPDATE").execute(&mut *holding).await.unwrap();
+    let join = || {
+        let store = stage.store.clone();
+        async move { store.join(show, me).await.unwrap() }
+    };
+    let joining: JoinSet<_> = (0..COMING_AT_ONCE).map(|_| join()).collect();
+    eventually(PATIENCE, async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await.unwrap() == COMING_AT_ONCE
+    })
+    .await;
+    holding.commit().await.unwrap();
+    let joins = joining.join_all().await;
     assert_eq!(joins.iter().filter(|(_, is_new)| *is_new).count(), 1);
     assert!(joins.iter().all(|(place, _)| place.ticket == joins[0].0.ticket && place.number == Some(1)));
     let (next, _) = stage.store.join(show, SessionId::new()).await.unwrap();
