@@ -1,11 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+mod clock;
 mod future;
 mod header;
 mod layer;
 mod scope;
 mod service;
 
+pub use clock::{Clock, Moment};
 pub use future::ResponseFuture;
 pub use header::{HEADER, HEADER_AT, Malformed, SKEW_TOLERANCE, is_past, parse_ms};
 pub use layer::{DeadlineLayer, InvalidLimits, Refusal};

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod database;
+pub mod layer;
 mod nats;
 mod provision;
 mod rights;

@@ -1,6 +1,8 @@
 //! The servers that tests get are real, their own, and gone afterwards.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod layer;
+
 use std::net::TcpStream;
 use std::time::Duration;
 
