@@ -49,6 +49,7 @@ impl Backoff {
 }
 
 #[cfg(test)]
+#[cfg(not(stampede_loom))]
 mod tests {
     use proptest::prelude::{any, prop_assert, proptest};
     use rand::SeedableRng;

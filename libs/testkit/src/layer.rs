@@ -75,6 +75,11 @@ impl Probe {
         self.seen.running.load(Ordering::SeqCst)
     }
 
+    /// How often it was called without having said that it is ready.
+    pub fn called_unready(&self) -> usize {
+        self.seen.called_unready.load(Ordering::SeqCst)
+    }
+
     fn be_ready(&self, ready: bool) {
         self.seen.not_ready.store(!ready, Ordering::SeqCst);
         if ready {
@@ -344,7 +349,7 @@ fn expect_answer<E: fmt::Debug>(answer: Result<(), E>, when: &str) {
 }
 
 fn never_called_unready(probe: &Probe) {
-    if probe.seen.called_unready.load(Ordering::SeqCst) > 0 {
+    if probe.called_unready() > 0 {
         super::fail("an inner service was called that had not said it was ready: a fresh clone, most likely");
     }
 }

@@ -1,0 +1,75 @@
+//! Retries around a service.
+
+use std::fmt;
+use std::task::{Context, Poll};
+
+use tower::{Layer, Service};
+
+use crate::{ResponseFuture, RetryPolicy, Rules};
+
+/// Repeats calls as a policy and rules say. All services it makes share the policy's budget.
+#[derive(Clone)]
+pub struct RetryLayer<R> {
+    policy: RetryPolicy,
+    rules: R,
+}
+
+impl<R> RetryLayer<R> {
+    /// `rules` tell what an answer means and whether a request can be sent twice.
+    pub fn new(policy: RetryPolicy, rules: R) -> Self {
+        Self { policy, rules }
+    }
+}
+
+impl<S, R: Clone> Layer<S> for RetryLayer<R> {
+    type Service = Retry<S, R>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Retry { inner, policy: self.policy.clone(), rules: self.rules.clone() }
+    }
+}
+
+impl<R> fmt::Debug for RetryLayer<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryLayer").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// Made by [`RetryLayer`].
+#[derive(Clone)]
+pub struct Retry<S, R> {
+    inner: S,
+    policy: RetryPolicy,
+    rules: R,
+}
+
+impl<S, R, Req> Service<Req> for Retry<S, R>
+where
+    S: Service<Req> + Clone,
+    R: Rules<Req, S::Response, S::Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, R, Req>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        self.policy.deposit();
+        let copy = if self.policy.has_more(0) { self.rules.copy(&request) } else { None };
+        // The service that said it is ready takes the first attempt; a clone waits for the others.
+        let first = self.inner.call(request);
+        ResponseFuture::new(first, copy, self.inner.clone(), self.policy.clone(), self.rules.clone())
+    }
+}
+
+impl<S: fmt::Debug, R> fmt::Debug for Retry<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("inner", &self.inner)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
