@@ -1,15 +1,17 @@
-//! The limiter: a quota, a clock, and the keys.
+//! The limiter: a quota, a clock, the keys, and how many share the quota.
 
 use std::fmt;
 use std::hash::Hash;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use governor::clock::Clock;
+use governor::clock::Clock as _;
 use governor::middleware::StateInformationMiddleware;
-use http::HeaderMap;
 use http::header::RETRY_AFTER;
-use tokio::time::Instant;
+use http::{HeaderMap, HeaderValue};
+use stampede_deadline::Clock;
 
 use crate::store::BoundedStore;
 use crate::{Decision, Quota, RATELIMIT, RATELIMIT_POLICY};
@@ -19,92 +21,113 @@ use crate::{Decision, Quota, RATELIMIT, RATELIMIT_POLICY};
 #[error("a rate limiter must be able to remember at least one key")]
 pub struct NoKeys;
 
-/// Counts the requests of each key against one quota. Clones share what they count.
-pub struct RateLimiter<K: Hash + Eq + Clone> {
+/// Counts the requests of each key against one quota. A handle: clones share what they count.
+pub struct RateLimiter<K: Hash + Eq + Clone>(Arc<State<K>>);
+
+struct State<K: Hash + Eq + Clone> {
     quota: Quota,
-    gcra: Arc<Gcra<K>>,
+    policy_header: HeaderValue,
+    gcra: Gcra<K>,
+    replicas: AtomicU32,
 }
 
-type Gcra<K> = governor::RateLimiter<K, BoundedStore<K>, TokioClock, StateInformationMiddleware>;
+type Gcra<K> = governor::RateLimiter<K, BoundedStore<K>, Time, StateInformationMiddleware>;
 
 impl<K: Hash + Eq + Clone> RateLimiter<K> {
     /// A limiter that remembers at most `max_keys` keys.
     ///
     /// # Errors
     /// [`NoKeys`] when that is zero.
-    pub fn try_new(quota: Quota, max_keys: usize) -> Result<Self, NoKeys> {
+    pub fn try_new(quota: Quota, max_keys: usize, clock: Clock) -> Result<Self, NoKeys> {
         if max_keys == 0 {
             return Err(NoKeys);
         }
-        let (store, clock) = (BoundedStore::new(max_keys), TokioClock(Instant::now()));
-        Ok(Self { quota, gcra: Arc::new(Gcra::new(quota.to_governor(), store, clock)) })
+        let gcra = Gcra::new(quota.to_governor(), BoundedStore::new(max_keys), Time(clock));
+        let replicas = AtomicU32::new(1);
+        Ok(Self(Arc::new(State { quota, policy_header: quota.policy_header(), gcra, replicas })))
+    }
+
+    /// From now on this limiter is one of so many that share the quota, and grants its part of it.
+    ///
+    /// Every request then counts as many times as there are replicas, so nothing is lost or granted twice when their
+    /// number changes. As long as nobody believes in fewer replicas than there are, all together grant at most the
+    /// quota; while some believe in `m` of `n`, at most `n / m` times the quota. A replica grants at least one request
+    /// each time its bucket is full, so there should be no more replicas than the burst allows.
+    pub fn share_among(&self, replicas: NonZeroU32) {
+        self.0.replicas.store(replicas.get(), Ordering::Relaxed);
     }
 
     /// Counts one request of `key`, unless it has used up its quota. A refused request counts nothing: who keeps
     /// knocking is not kept out for longer.
     pub fn check(&self, key: &K) -> Decision {
-        let limit = self.quota.burst();
-        match self.gcra.check_key(key) {
-            Ok(snapshot) => {
-                let remaining = snapshot.remaining_burst_capacity();
-                Decision::Allowed { limit, remaining, reset: self.quota.interval() }
+        self.check_weight(key, NonZeroU32::MIN)
+    }
+
+    /// Counts a request that is worth `weight` of the quota. One that is worth more than the burst needs a full bucket.
+    pub fn check_weight(&self, key: &K, weight: NonZeroU32) -> Decision {
+        let State { quota, gcra, replicas, .. } = &*self.0;
+        let (limit, replicas) = (quota.burst(), replicas.load(Ordering::Relaxed).max(1));
+        let cells = weight.get().saturating_mul(replicas).min(limit);
+        match gcra.check_key_n(key, NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN)) {
+            Ok(Ok(snapshot)) => {
+                let remaining = snapshot.remaining_burst_capacity() / replicas;
+                Decision::Allowed { limit, remaining, reset: quota.interval().saturating_mul(replicas) }
             }
-            Err(not_until) => {
-                let retry_after = not_until.wait_time_from(self.gcra.clock().now());
-                Decision::Refused { limit, retry_after }
+            Ok(Err(not_until)) => {
+                Decision::Refused { limit, retry_after: not_until.wait_time_from(gcra.clock().now()) }
             }
+            // Said of more cells than the burst, which is never asked for.
+            Err(_) => Decision::Refused { limit, retry_after: quota.interval().saturating_mul(limit) },
         }
     }
 
     /// Writes `RateLimit-Policy`, `RateLimit` and, for a refusal, `Retry-After` into an answer's header.
     pub fn insert_headers(&self, decision: &Decision, headers: &mut HeaderMap) {
-        headers.insert(RATELIMIT_POLICY, self.quota.policy_header());
-        headers.insert(RATELIMIT, decision.header(self.quota.name()));
+        headers.insert(RATELIMIT_POLICY, self.0.policy_header.clone());
+        headers.insert(RATELIMIT, decision.header(self.0.quota.name()));
         if let Some(seconds) = decision.retry_after_header() {
             headers.insert(RETRY_AFTER, seconds);
         }
     }
 }
 
-// Said by hand, the sharing is plain to see.
+// Derived, it would ask for `K: Clone` twice over and hide the sharing.
 impl<K: Hash + Eq + Clone> Clone for RateLimiter<K> {
     fn clone(&self) -> Self {
-        Self { quota: self.quota, gcra: Arc::clone(&self.gcra) }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<K: Hash + Eq + Clone> fmt::Debug for RateLimiter<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimiter").field("quota", &self.quota).finish_non_exhaustive()
+        f.debug_struct("RateLimiter").field("quota", &self.0.quota).finish_non_exhaustive()
     }
 }
 
-/// Tokio's clock, as the time since the limiter was made.
-struct TokioClock(Instant);
+/// Our clock, as governor asks for it.
+#[derive(Clone, Debug)]
+struct Time(Clock);
 
-impl Clock for TokioClock {
+impl governor::clock::Clock for Time {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
-        self.0.elapsed()
+        Duration::from_nanos(self.0.now().as_nanos())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
-    use tokio::time::advance;
+    use tokio::time::{Instant, advance};
 
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
     fn limiter(per_second: u32, burst: u32, max_keys: usize) -> RateLimiter<u32> {
-        let quota =
-            Quota::try_new(NonZeroU32::new(per_second).unwrap(), NonZeroU32::new(burst).unwrap()).unwrap();
-        RateLimiter::try_new(quota, max_keys).unwrap()
+        let quota = Quota::try_new(n(per_second), n(burst)).unwrap();
+        RateLimiter::try_new(quota, max_keys, Clock::tokio()).unwrap()
     }
 
     fn remaining(decision: Decision) -> Option<u32> {
@@ -142,6 +165,82 @@ mod tests {
         advance(retry_after - MS).await;
         assert!(!limiter.check(&1).is_allowed());
         advance(MS).await;
+        assert!(limiter.check(&1).is_allowed());
+    }
+
+    fn n(number: u32) -> NonZeroU32 {
+        NonZeroU32::new(number).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_weight_counts_so_many_times_and_what_is_too_heavy_needs_a_full_bucket() {
+        let limiter = limiter(10, 6, 8);
+        assert_eq!(remaining(limiter.check_weight(&1, n(4))), Some(2));
+        let Decision::Refused { retry_after, .. } = limiter.check_weight(&1, n(4)) else {
+            panic!("two are left")
+        };
+        assert_eq!(retry_after, 200 * MS);
+        advance(200 * MS).await;
+        assert_eq!(remaining(limiter.check_weight(&1, n(4))), Some(0));
+
+        assert!(!limiter.check_weight(&1, n(100)).is_allowed());
+        advance(600 * MS).await;
+        assert_eq!(remaining(limiter.check_weight(&1, n(100))), Some(0));
+    }
+
+    /// What each of the replicas lets pass in so many milliseconds, when everybody knocks all the time everywhere.
+    async fn passed(replicas: &[RateLimiter<u32>], millis: u32) -> u32 {
+        let mut passed = 0;
+        for _ in 0..millis {
+            for replica in replicas {
+                while replica.check(&1).is_allowed() {
+                    passed += 1;
+                }
+            }
+            advance(MS).await;
+        }
+        passed
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replicas_together_grant_the_quota_and_not_more() {
+        let replicas: Vec<_> = (0..4).map(|_| limiter(100, 40, 8)).collect();
+        replicas.iter().for_each(|replica| replica.share_among(n(4)));
+        let passed = passed(&replicas, 10_000).await;
+        assert!((1_030..=1_040).contains(&passed), "{passed} of a burst of 40 and ten seconds of 100");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_does_not_know_of_a_replica_overshoots_by_its_share_and_no_more() {
+        let replicas: Vec<_> = (0..3).map(|_| limiter(100, 30, 8)).collect();
+        replicas.iter().for_each(|replica| replica.share_among(n(2)));
+        let overshoot = passed(&replicas, 10_000).await;
+        assert!(overshoot <= 1_030 * 3 / 2, "n / m of the quota: {overshoot}");
+        assert!(overshoot > 1_030, "there is something to bound");
+
+        // The third is heard of: what was taken too much is paid back, not forgotten.
+        replicas.iter().for_each(|replica| replica.share_among(n(3)));
+        let after = passed(&replicas, 10_000).await;
+        assert!((980..=1_000).contains(&after), "{after}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_is_gone_leaves_its_share_to_the_others() {
+        let replicas: Vec<_> = (0..2).map(|_| limiter(100, 20, 8)).collect();
+        replicas.iter().for_each(|replica| replica.share_among(n(2)));
+        passed(&replicas, 1_000).await;
+        replicas[0].share_among(n(1));
+        let alone = passed(&replicas[..1], 10_000).await;
+        assert!((995..=1_020).contains(&alone), "{alone}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_replicas_than_the_burst_still_let_somebody_in() {
+        let limiter = limiter(10, 2, 8);
+        limiter.share_among(n(50));
+        assert!(limiter.check(&1).is_allowed());
+        assert!(!limiter.check(&1).is_allowed());
+        advance(200 * MS).await;
         assert!(limiter.check(&1).is_allowed());
     }
 
@@ -186,7 +285,7 @@ mod tests {
     #[test]
     fn at_least_one_key_is_needed() {
         let quota = Quota::try_new(NonZeroU32::MIN, NonZeroU32::MIN).unwrap();
-        assert_eq!(RateLimiter::<u32>::try_new(quota, 0).err(), Some(NoKeys));
+        assert_eq!(RateLimiter::<u32>::try_new(quota, 0, Clock::system()).err(), Some(NoKeys));
     }
 
     proptest! {
