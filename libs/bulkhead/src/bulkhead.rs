@@ -1,0 +1,196 @@
+//! The places of one destination.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+
+use crate::Refused;
+use crate::permits::{Permits, Ticket, Turn};
+
+/// How many calls run and wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BulkheadSettings {
+    /// Calls that run at the same time, at least 1.
+    pub places: u32,
+    /// Calls that wait for a place; 0 refuses at once.
+    pub waiting_max: usize,
+    /// The longest wait for a place.
+    pub wait_max: Duration,
+}
+
+/// A bulkhead nobody gets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a bulkhead has at least one place")]
+pub struct InvalidBulkhead;
+
+/// So many calls at a time, and a bounded queue. A handle: clones share the places.
+#[derive(Clone)]
+pub struct Bulkhead(Arc<State>);
+
+struct State {
+    permits: Permits,
+    places: AtomicU32,
+    waiting_max: usize,
+    wait_max: Duration,
+    full: AtomicU64,
+    timed_out: AtomicU64,
+}
+
+/// How it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// How many places there are.
+    pub places: u32,
+    /// How many of them are taken; more than there are, for a while, after places were taken away.
+    pub taken: u32,
+    /// How many calls wait for one.
+    pub waiting: usize,
+    /// Calls that were refused because the queue was full, since the start.
+    pub refused_full: u64,
+    /// Calls that waited in vain, since the start.
+    pub refused_timed_out: u64,
+}
+
+impl Bulkhead {
+    /// With all places free.
+    ///
+    /// # Errors
+    /// [`InvalidBulkhead`] without a place.
+    pub fn try_new(settings: BulkheadSettings) -> Result<Self, InvalidBulkhead> {
+        let BulkheadSettings { places, waiting_max, wait_max } = settings;
+        if places == 0 {
+            return Err(InvalidBulkhead);
+        }
+        Ok(Self(Arc::new(State {
+            permits: Permits::new(places),
+            places: AtomicU32::new(places),
+            waiting_max,
+            wait_max,
+            full: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
+        })))
+    }
+
+    /// A place, if one is free and nobody waits for it.
+    pub fn try_acquire(&self) -> Option<Permit> {
+        self.0.permits.try_take().then(|| Permit(Arc::clone(&self.0)))
+    }
+
+    /// A place; waits its turn, first come, first served.
+    pub fn acquire(&self) -> Acquire {
+        Acquire { state: Arc::clone(&self.0), ticket: None, patience: None }
+    }
+
+    /// Changes the number of places while calls run: more are there at once; fewer as soon as calls end. At least one
+    /// is left.
+    pub fn set_places(&self, places: u32) {
+        let places = places.max(1);
+        let before = self.0.places.swap(places, Ordering::Relaxed);
+        if places > before {
+            self.0.permits.add(places - before);
+        } else {
+            self.0.permits.remove(before - places);
+        }
+    }
+
+    /// How it stands now; the numbers may be a moment apart.
+    pub fn snapshot(&self) -> Snapshot {
+        let State { permits, places, full, timed_out, .. } = &*self.0;
+        let places = places.load(Ordering::Relaxed);
+        Snapshot {
+            places,
+            taken: (places + permits.surplus()).saturating_sub(permits.free()),
+            waiting: permits.waiting(),
+            refused_full: full.load(Ordering::Relaxed),
+            refused_timed_out: timed_out.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl fmt::Debug for Bulkhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.snapshot().fmt(f)
+    }
+}
+
+/// A taken place; free again when this is dropped.
+pub struct Permit(Arc<State>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.permits.give_back();
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+pin_project! {
+    /// Waits for a place. Dropped, it leaves the queue without a trace.
+    pub struct Acquire {
+        state: Arc<State>,
+        ticket: Option<Ticket>,
+        #[pin]
+        patience: Option<Sleep>,
+    }
+
+    impl PinnedDrop for Acquire {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if let Some(ticket) = this.ticket.take() {
+                this.state.permits.leave(ticket);
+            }
+        }
+    }
+}
+
+impl Future for Acquire {
+    type Output = Result<Permit, Refused>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let state = &*this.state;
+        let permit = || Permit(Arc::clone(this.state));
+        if let Some(ticket) = *this.ticket {
+            if state.permits.turn(ticket, cx.waker()) == Turn::Granted {
+                *this.ticket = None;
+                return Poll::Ready(Ok(permit()));
+            }
+        } else if state.permits.try_take() {
+            return Poll::Ready(Ok(permit()));
+        } else {
+            match state.permits.join(state.waiting_max, cx.waker()) {
+                Ok(None) => return Poll::Ready(Ok(permit())),
+                Ok(Some(ticket)) => *this.ticket = Some(ticket),
+                Err(()) => {
+                    state.full.fetch_add(1, Ordering::Relaxed);
+                    return Poll::Ready(Err(Refused::Full));
+                }
+            }
+            this.patience.set(Some(sleep(state.wait_max)));
+        }
+        let Some(patience) = this.patience.as_mut().as_pin_mut() else { return Poll::Pending };
+        ready!(patience.poll(cx));
+        state.timed_out.fetch_add(1, Ordering::Relaxed);
+        if let Some(ticket) = this.ticket.take() {
+            state.permits.leave(ticket);
+        }
+        Poll::Ready(Err(Refused::TimedOut))
+    }
+}
+
+impl fmt::Debug for Acquire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire").field("waiting", &self.ticket.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,16 @@
+//! The bulkhead as a handle, as a layer, and in a real server.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod layer;
+mod places;
+mod server;
+
+use std::time::Duration;
+
+use stampede_bulkhead::{Bulkhead, BulkheadSettings};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn bulkhead(places: u32, waiting_max: usize) -> Bulkhead {
+    Bulkhead::try_new(BulkheadSettings { places, waiting_max, wait_max: 100 * MS }).unwrap()
+}
