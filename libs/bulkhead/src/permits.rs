@@ -224,6 +224,9 @@ mod loom_tests {
             let thread = thread::spawn(move || {
                 take(&twin);
                 twin.give_back();
+                if twin.try_take() {
+                    twin.give_back();
+                }
             });
             take(&permits);
             permits.give_back();

@@ -185,7 +185,7 @@ impl Model {
 }
 
 enum Guest {
-    Inside(Permit),
+    Inside(#[expect(dead_code, reason = "kept until it is dropped")] Permit),
     Waiting(Pin<Box<Acquire>>),
 }
 
