@@ -6,6 +6,7 @@ mod header;
 mod layer;
 mod scope;
 mod service;
+mod timeout;
 
 pub use clock::{Clock, Moment};
 pub use future::ResponseFuture;
@@ -13,6 +14,7 @@ pub use header::{HEADER, HEADER_AT, Malformed, SKEW_TOLERANCE, is_past, parse_ms
 pub use layer::{DeadlineLayer, InvalidLimits, Refusal};
 pub use scope::{Elapsed, current, scope, within};
 pub use service::DeadlineService;
+pub use timeout::{InvalidTimeout, TimedOut, Timeout, TimeoutFuture, TimeoutLayer};
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

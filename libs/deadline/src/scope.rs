@@ -1,6 +1,8 @@
 //! The deadline of the running task.
 
+use std::cell::Cell;
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::task::futures::TaskLocalFuture;
 use tokio::time::Timeout;
@@ -13,19 +15,59 @@ use crate::Deadline;
 pub struct Elapsed;
 
 tokio::task_local! {
-    static CURRENT: Deadline;
+    static CURRENT: Bound;
+}
+
+/// The end of a scope. One that was given as a length begins when somebody first asks for it, so that a call that is
+/// answered at once costs no look at the clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound {
+    end: Cell<Option<Deadline>>,
+    length: Duration,
+    outer: Option<Deadline>,
+}
+
+impl Bound {
+    fn at(deadline: Deadline) -> Self {
+        Self { end: Cell::new(Some(deadline)), length: Duration::ZERO, outer: None }
+    }
+
+    /// So long from the first time that somebody asks, and not beyond the scope around this.
+    pub(crate) fn lasting(length: Duration) -> Self {
+        Self { end: Cell::new(None), length, outer: current() }
+    }
+
+    /// When it ends. From here on that does not change.
+    pub(crate) fn end(&self) -> Deadline {
+        self.end.get().unwrap_or_else(|| {
+            let own = Deadline::after(self.length);
+            let end = self.outer.map_or(own, |outer| own.earlier(outer));
+            self.end.set(Some(end));
+            end
+        })
+    }
+
+    /// Runs `work` with this as the end of its scope.
+    pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.clone(), || {
+            let done = work();
+            // What was settled inside is settled.
+            let _ = CURRENT.try_with(|inside| self.end.set(inside.end.get()));
+            done
+        })
+    }
 }
 
 /// The deadline of the scope this code runs in. A spawned task does not inherit it: owned background work outlives
 /// the request that caused it.
 pub fn current() -> Option<Deadline> {
-    CURRENT.try_with(|deadline| *deadline).ok()
+    CURRENT.try_with(Bound::end).ok()
 }
 
 /// Runs `work` with [`current`] set to `deadline`, or to the surrounding scope's where that comes first. Nothing is
 /// cut off: `work` itself is expected to look.
 pub async fn scope<F: Future>(deadline: Deadline, work: F) -> F::Output {
-    CURRENT.scope(effective(deadline), work).await
+    CURRENT.scope(Bound::at(effective(deadline)), work).await
 }
 
 /// Like [`scope`], and drops `work` when the deadline passes before it is done.
@@ -37,16 +79,16 @@ pub async fn within<F: Future>(deadline: Deadline, work: F) -> Result<F::Output,
 }
 
 /// The future behind [`within`], with a name, for the HTTP service.
-pub(crate) type Bounded<F> = Timeout<TaskLocalFuture<Deadline, F>>;
+pub(crate) type Bounded<F> = Timeout<TaskLocalFuture<Bound, F>>;
 
 pub(crate) fn bounded<F: Future>(deadline: Deadline, work: F) -> Bounded<F> {
     let deadline = effective(deadline);
-    tokio::time::timeout_at(deadline.instant(), CURRENT.scope(deadline, work))
+    tokio::time::timeout_at(deadline.instant(), CURRENT.scope(Bound::at(deadline), work))
 }
 
 /// The synchronous form of [`scope`].
 pub(crate) fn enter<T>(deadline: Deadline, work: impl FnOnce() -> T) -> T {
-    CURRENT.sync_scope(effective(deadline), work)
+    CURRENT.sync_scope(Bound::at(effective(deadline)), work)
 }
 
 fn effective(deadline: Deadline) -> Deadline {
