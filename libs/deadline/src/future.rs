@@ -8,8 +8,7 @@ use std::task::{Context, Poll, ready};
 use http::Response;
 use pin_project_lite::pin_project;
 
-use crate::scope::{Bounded, bounded};
-use crate::{Deadline, Malformed, Refusal};
+use crate::{Deadline, Malformed, Refusal, Within, within};
 
 pin_project! {
     /// The answer of the handler, or of the refusal in its place.
@@ -23,14 +22,14 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F> {
-        Running { #[pin] handler: Bounded<F> },
+        Running { #[pin] handler: Within<F> },
         Refused { malformed: Malformed },
     }
 }
 
 impl<F: Future, B> ResponseFuture<F, B> {
     pub(crate) fn running(deadline: Deadline, handler: F, respond: fn(Refusal) -> Response<B>) -> Self {
-        Self { state: State::Running { handler: bounded(deadline, handler) }, respond }
+        Self { state: State::Running { handler: within(deadline, handler) }, respond }
     }
 
     pub(crate) fn refused(malformed: Malformed, respond: fn(Refusal) -> Response<B>) -> Self {

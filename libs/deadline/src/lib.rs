@@ -12,7 +12,7 @@ pub use clock::{Clock, Moment};
 pub use future::ResponseFuture;
 pub use header::{HEADER, HEADER_AT, Malformed, SKEW_TOLERANCE, is_past, parse_ms};
 pub use layer::{DeadlineLayer, InvalidLimits, Refusal};
-pub use scope::{Elapsed, current, scope, within};
+pub use scope::{Elapsed, Scope, Within, current, scope, within};
 pub use service::DeadlineService;
 pub use timeout::{InvalidTimeout, TimedOut, Timeout, TimeoutFuture, TimeoutLayer};
 

@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep_until};
 use tower::{Layer, Service};
 
 use crate::MAX;
-use crate::scope::Bound;
+use crate::scope::{Bound, Within};
 
 /// A time-out that no call could keep, or that bounds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum TimedOut<E> {
 /// scope of that end, so what it sends on says the shorter time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeoutLayer {
-    length: Duration,
+    nanos: NonZeroU64,
 }
 
 impl TimeoutLayer {
@@ -42,8 +42,9 @@ impl TimeoutLayer {
     /// # Errors
     /// [`InvalidTimeout`] below 1 ms or above ten minutes.
     pub fn try_new(length: Duration) -> Result<Self, InvalidTimeout> {
+        let nanos = u64::try_from(length.as_nanos()).ok().and_then(NonZeroU64::new).ok_or(InvalidTimeout)?;
         if (Duration::from_millis(1)..=MAX).contains(&length) {
-            Ok(Self { length })
+            Ok(Self { nanos })
         } else {
             Err(InvalidTimeout)
         }
@@ -54,7 +55,7 @@ impl<S> Layer<S> for TimeoutLayer {
     type Service = Timeout<S>;
 
     fn layer(&self, inner: S) -> Timeout<S> {
-        Timeout { inner, length: self.length }
+        Timeout { inner, nanos: self.nanos }
     }
 }
 
@@ -62,7 +63,7 @@ impl<S> Layer<S> for TimeoutLayer {
 #[derive(Clone, Copy, Debug)]
 pub struct Timeout<S> {
     inner: S,
-    length: Duration,
+    nanos: NonZeroU64,
 }
 
 impl<S: Service<Req>, Req> Service<Req> for Timeout<S> {
@@ -75,9 +76,10 @@ impl<S: Service<Req>, Req> Service<Req> for Timeout<S> {
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let bound = Bound::lasting(self.length);
+        let mut bound = Bound::lasting(self.nanos);
+        // Whoever is called may already look at the deadline while they make their future.
         let call = bound.enter(|| self.inner.call(request));
-        TimeoutFuture { call, bound, timer: None }
+        TimeoutFuture { call: Within::lasting(bound, call) }
     }
 }
 
@@ -85,10 +87,7 @@ pin_project! {
     /// The answer, or that it did not come in time.
     pub struct TimeoutFuture<F> {
         #[pin]
-        call: F,
-        bound: Bound,
-        #[pin]
-        timer: Option<Sleep>,
+        call: Within<F>,
     }
 }
 
@@ -99,23 +98,16 @@ where
     type Output = Result<T, TimedOut<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Poll::Ready(answer) = this.bound.enter(|| this.call.poll(cx)) {
-            return Poll::Ready(answer.map_err(TimedOut::Inner));
+        match ready!(self.project().call.poll(cx)) {
+            Ok(answer) => Poll::Ready(answer.map_err(TimedOut::Inner)),
+            Err(_elapsed) => Poll::Ready(Err(TimedOut::Elapsed)),
         }
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep_until(this.bound.end().instant())));
-        }
-        if let Some(timer) = this.timer.as_pin_mut() {
-            ready!(timer.poll(cx));
-        }
-        Poll::Ready(Err(TimedOut::Elapsed))
     }
 }
 
 impl<F> fmt::Debug for TimeoutFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimeoutFuture").field("bound", &self.bound).finish_non_exhaustive()
+        f.debug_struct("TimeoutFuture").field("call", &self.call).finish()
     }
 }
 

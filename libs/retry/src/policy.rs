@@ -30,13 +30,7 @@ pub struct RetryPolicy {
     backoff: Backoff,
     attempts_max: u32,
     budget: Option<Budget>,
-    jitter: Jitter,
-}
-
-#[derive(Clone, Debug)]
-enum Jitter {
-    Thread,
-    Seeded(Arc<Mutex<SmallRng>>),
+    seeded: Option<Arc<Mutex<SmallRng>>>,
 }
 
 impl RetryPolicy {
@@ -48,7 +42,7 @@ impl RetryPolicy {
         if attempts_max == 0 {
             return Err(NoAttempts);
         }
-        Ok(Self { backoff, attempts_max, budget: None, jitter: Jitter::Thread })
+        Ok(Self { backoff, attempts_max, budget: None, seeded: None })
     }
 
     /// Pays every attempt after the first from this budget, and saves a share of every call into it.
@@ -61,7 +55,7 @@ impl RetryPolicy {
     /// Pauses that are the same in every run.
     #[must_use]
     pub fn with_seed(mut self, seed: u64) -> Self {
-        self.jitter = Jitter::Seeded(Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))));
+        self.seeded = Some(Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))));
         self
     }
 
@@ -104,9 +98,9 @@ impl RetryPolicy {
     }
 
     fn delay(&self, attempt: u32) -> Duration {
-        match &self.jitter {
-            Jitter::Thread => self.backoff.delay(attempt, &mut rand::rng()),
-            Jitter::Seeded(rng) => {
+        match &self.seeded {
+            None => self.backoff.delay(attempt, &mut rand::rng()),
+            Some(rng) => {
                 self.backoff.delay(attempt, &mut *rng.lock().unwrap_or_else(PoisonError::into_inner))
             }
         }
