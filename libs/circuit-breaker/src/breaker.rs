@@ -1,0 +1,209 @@
+//! The handle that everybody shares who calls the same destination.
+
+use std::fmt;
+use std::sync::Arc;
+
+use stampede_deadline::Clock;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
+use crate::machine::Machine;
+use crate::{Change, Forced, Outcome, Policy, Refused, Snapshot, State};
+
+/// A circuit breaker. Clones are handles of one and the same.
+#[derive(Clone)]
+pub struct CircuitBreaker(Arc<Shared>);
+
+struct Shared {
+    machine: Machine,
+    clock: Clock,
+    /// Wakes calls that wait for an inner service to get ready when the circuit opens.
+    opened: Arc<Notify>,
+}
+
+impl CircuitBreaker {
+    /// A closed circuit, on the system's clock.
+    pub fn new(policy: Policy) -> Self {
+        Self::observed(policy, Clock::system(), |_| {})
+    }
+
+    /// A closed circuit on a clock of one's choice. `on_change` is told of every change of state exactly once and in
+    /// order. For that it is called under the lock of the circuit: it must be short, and must neither panic nor call back.
+    pub fn observed(
+        policy: Policy,
+        clock: Clock,
+        on_change: impl Fn(Change) + Send + Sync + 'static,
+    ) -> Self {
+        let opened = Arc::new(Notify::new());
+        let waiting = Arc::clone(&opened);
+        let machine = Machine::new(
+            policy,
+            Box::new(move |change| {
+                if change.to == State::Open {
+                    waiting.notify_waiters();
+                }
+                on_change(change);
+            }),
+        );
+        Self(Arc::new(Shared { machine, clock, opened }))
+    }
+
+    /// Lets a call pass or refuses it. Who is let pass reports how it went with [`Permit::record`].
+    ///
+    /// # Errors
+    /// [`Refused`] while the circuit is open, or half-open with all its probes on their way.
+    #[inline]
+    pub fn try_acquire(&self) -> Result<Permit, Refused> {
+        let generation = self.0.machine.admit(|| self.0.clock.now())?;
+        Ok(Permit { shared: Arc::clone(&self.0), generation, life: Life::Waiting })
+    }
+
+    /// Holds the circuit open or closed whatever the calls say, or hands it back with `None`: from forced open it goes
+    /// on half-open, from forced closed it goes on closed with nothing counted.
+    pub fn force(&self, forced: Option<Forced>) {
+        self.0.machine.force(forced, self.0.clock.now());
+    }
+
+    /// Puts another policy in the place of the present one. A closed circuit counts anew; an open one stays open for as
+    /// long as it was going to.
+    pub fn set_policy(&self, policy: Policy) {
+        self.0.machine.set_policy(policy);
+    }
+
+    /// What there is to show. Takes the lock for a moment.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.machine.snapshot(self.0.clock.now())
+    }
+
+    /// What a call would be told now if it were refused.
+    #[inline]
+    pub(crate) fn refusal(&self) -> Option<Refused> {
+        self.0.machine.refusal(|| self.0.clock.now())
+    }
+
+    /// Ends when the circuit opens the next time after this was called.
+    pub(crate) fn opened(&self) -> OwnedNotified {
+        Arc::clone(&self.0.opened).notified_owned()
+    }
+}
+
+impl fmt::Debug for CircuitBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CircuitBreaker").field(&self.snapshot()).finish()
+    }
+}
+
+/// A call that was let pass.
+///
+/// Dropped without an outcome it counts as the policy says ([`Policy::when_dropped`]), and as a failure if its thread
+/// is panicking: a callee that makes its callers panic is not well.
+#[must_use = "a permit that is dropped counts as a dropped call"]
+pub struct Permit {
+    shared: Arc<Shared>,
+    generation: u64,
+    life: Life,
+}
+
+/// Where a call is in its life.
+#[derive(Clone, Copy, PartialEq)]
+enum Life {
+    Waiting,
+    /// The callee's code runs. A permit that is found here when it is dropped was left by a panic, even if the panic
+    /// has been caught since.
+    Running,
+    Over,
+}
+
+impl Permit {
+    /// Says how the call went. Ignored if the circuit has changed its state since the call began.
+    #[inline]
+    pub fn record(mut self, outcome: Outcome) {
+        self.settle(outcome);
+    }
+
+    /// Runs the callee's code.
+    pub(crate) fn guard<T>(&mut self, run: impl FnOnce() -> T) -> T {
+        self.life = Life::Running;
+        let answer = run();
+        self.life = Life::Waiting;
+        answer
+    }
+
+    #[inline]
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
+        self.life = Life::Over;
+        self.shared.machine.settle(self.generation, outcome, || self.shared.clock.now());
+    }
+
+    #[cold]
+    fn abandon(&mut self) {
+        let panicked = self.life == Life::Running || std::thread::panicking();
+        self.settle(if panicked { Outcome::Failure } else { self.shared.machine.when_dropped() });
+    }
+}
+
+impl Drop for Permit {
+    #[inline]
+    fn drop(&mut self) {
+        if self.life != Life::Over {
+            self.abandon();
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(stampede_loom))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Counts, Trip};
+
+    fn breaker(when_dropped: Outcome) -> CircuitBreaker {
+        CircuitBreaker::new(Policy::new(Trip::consecutive(3).unwrap()).when_dropped(when_dropped))
+    }
+
+    #[test]
+    fn a_dropped_call_counts_as_the_policy_says() {
+        for (outcome, failures) in [(Outcome::Failure, 2), (Outcome::Neutral, 1), (Outcome::Success, 0)] {
+            let breaker = breaker(outcome);
+            breaker.try_acquire().unwrap().record(Outcome::Failure);
+            drop(breaker.try_acquire().unwrap());
+            assert_eq!(breaker.snapshot().counts.failures, failures, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_permit_that_a_panic_drops_is_a_failure() {
+        let breaker = breaker(Outcome::Neutral);
+        let permit = breaker.try_acquire().unwrap();
+        std::thread::spawn(move || {
+            let _held = permit;
+            panic!("as it has to in this test");
+        })
+        .join()
+        .unwrap_err();
+        assert_eq!(breaker.snapshot().counts, Counts { calls: 1, failures: 1 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_dropped_makes_room_for_the_next() {
+        let policy = Policy::new(Trip::consecutive(1).unwrap());
+        let breaker = CircuitBreaker::observed(policy, Clock::tokio(), |_| {});
+        breaker.try_acquire().unwrap().record(Outcome::Failure);
+        tokio::time::advance(Duration::from_secs(1)).await;
+
+        let probe = breaker.try_acquire().unwrap();
+        assert_eq!(breaker.try_acquire().unwrap_err().retry_after, Duration::from_secs(1));
+        drop(probe);
+        assert_eq!(breaker.snapshot().state, State::HalfOpen);
+        breaker.try_acquire().unwrap().record(Outcome::Success);
+        assert_eq!(breaker.snapshot().state, State::Closed);
+    }
+}
