@@ -60,10 +60,17 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// At this moment, or with the scope around it.
     #[inline]
-    fn at(deadline: Deadline) -> Self {
-        Self { end: Some(current().map_or(deadline, |outer| deadline.earlier(outer))), length: None }
+    const fn until(deadline: Deadline) -> Self {
+        Self { end: Some(deadline), length: None }
+    }
+
+    /// Not beyond the scope around it.
+    #[inline]
+    fn shorten(&mut self) {
+        if let Some(outer) = current() {
+            self.end = Some(self.end.map_or(outer, |own| own.earlier(outer)));
+        }
     }
 
     #[inline]
@@ -115,7 +122,7 @@ pub fn current() -> Option<Deadline> {
 /// Runs `work` with [`current`] set to `deadline`, or to the surrounding scope's where that comes first. Nothing is
 /// cut off: `work` itself is expected to look.
 pub fn scope<F: Future>(deadline: Deadline, work: F) -> Scope<F> {
-    Scope { work, state: State::new(deadline) }
+    Scope { work, state: State::new(Bound::until(deadline)) }
 }
 
 /// Like [`scope`], and drops `work` when the deadline passes before it is done.
@@ -123,25 +130,27 @@ pub fn scope<F: Future>(deadline: Deadline, work: F) -> Scope<F> {
 /// # Errors
 /// [`Elapsed`] then. Work that is done in the very moment of the deadline counts as done.
 pub fn within<F: Future>(deadline: Deadline, work: F) -> Within<F> {
-    Within { work, state: State::new(deadline), timer: None }
+    Within { work, state: State::new(Bound::until(deadline)), timer: None }
 }
 
 /// Where a future is made says nothing: the scope around it is the one in which it is first polled.
 #[derive(Clone, Copy, Debug)]
 struct State {
-    new: Option<Deadline>,
     bound: Bound,
+    is_entered: bool,
 }
 
 impl State {
-    fn new(deadline: Deadline) -> Self {
-        Self { new: Some(deadline), bound: Bound { end: None, length: None } }
+    #[inline]
+    const fn new(bound: Bound) -> Self {
+        Self { bound, is_entered: false }
     }
 
     #[inline]
     fn bound(&mut self) -> &mut Bound {
-        if let Some(deadline) = self.new.take() {
-            self.bound = Bound::at(deadline);
+        if !self.is_entered {
+            self.is_entered = true;
+            self.bound.shorten();
         }
         &mut self.bound
     }
@@ -178,7 +187,7 @@ pin_project! {
 
 impl<F: Future> Within<F> {
     pub(crate) fn lasting(bound: Bound, work: F) -> Self {
-        Self { work, state: State { new: None, bound }, timer: None }
+        Self { work, state: State::new(bound), timer: None }
     }
 }
 
@@ -213,7 +222,9 @@ impl<F> fmt::Debug for Within<F> {
 
 /// The synchronous form of [`scope`].
 pub(crate) fn enter<T>(deadline: Deadline, work: impl FnOnce() -> T) -> T {
-    Bound::at(deadline).enter(work)
+    let mut bound = Bound::until(deadline);
+    bound.shorten();
+    bound.enter(work)
 }
 
 #[cfg(test)]

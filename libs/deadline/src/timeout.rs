@@ -157,6 +157,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_call_that_was_made_outside_of_the_scope_obeys_it_as_well() {
+        let started = Instant::now();
+        let call = layer(50).layer(Probe::default()).call(Ask::Hang);
+        assert_eq!(scope(Deadline::after(Duration::from_millis(20)), call).await, Err(TimedOut::Elapsed));
+        assert_eq!(started.elapsed(), Duration::from_millis(20));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_called_sees_the_shorter_time_and_it_does_not_grow() {
         let handler = service_fn(async |(): ()| {
             let first = current();

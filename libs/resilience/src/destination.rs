@@ -1,0 +1,191 @@
+//! Everything that is known of one destination.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use stampede_bulkhead as bulkhead;
+use stampede_bulkhead::{Bulkhead, BulkheadLayer};
+use stampede_circuit_breaker as breaker;
+use stampede_circuit_breaker::{CircuitBreaker, CircuitBreakerLayer};
+use stampede_contracts::{Guarantee, Repeatable};
+use stampede_deadline::{Clock, TimeoutLayer};
+use stampede_retry::{Budget, RetryLayer, RetryPolicy};
+
+use crate::count::Counters;
+use crate::{
+    CountLayer, DestinationPolicy, InvalidPolicy, RepeatingStack, Sees, SingleStack, Totals, metrics,
+};
+
+/// The state of all calls to one destination, and how they are made. A handle: clones, and all stacks made from them,
+/// share it.
+///
+/// `G` is the guarantee of the functions that are called. What it forbids does not compile: a call with an effect that
+/// nothing bounds is not repeated.
+///
+/// ```compile_fail,E0599
+/// use stampede_contracts::function::Once;
+/// fn repeat(feed: stampede_resilience::Destination<Once>) {
+///     let _ = feed.repeating(|_: Result<&(), &()>| stampede_resilience::Meaning::Answer);
+/// }
+/// ```
+///
+/// With a key it is:
+///
+/// ```
+/// use stampede_contracts::function::Keyed;
+/// fn repeat(hold: stampede_resilience::Destination<Keyed>) {
+///     let _ = hold.repeating(|_: Result<&(), &()>| stampede_resilience::Meaning::Answer);
+/// }
+/// ```
+pub struct Destination<G> {
+    shared: Arc<Shared>,
+    guarantee: PhantomData<fn() -> G>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) name: Box<str>,
+    breaker: CircuitBreaker,
+    bulkhead: Bulkhead,
+    counters: Arc<Counters>,
+    clock: Clock,
+    settings: RwLock<Settings>,
+}
+
+#[derive(Clone)]
+struct Settings {
+    deadline: TimeoutLayer,
+    attempt: TimeoutLayer,
+    retry: RetryPolicy,
+}
+
+/// How a destination is: for metrics, and for a page that an operator reads.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Its name.
+    pub name: Box<str>,
+    /// Whether it is called.
+    pub breaker: breaker::Snapshot,
+    /// Who calls and who waits.
+    pub bulkhead: bulkhead::Snapshot,
+    /// Repetitions that are saved up.
+    pub budget: u64,
+    /// How calls ended.
+    pub totals: Totals,
+}
+
+impl<G: Guarantee> Destination<G> {
+    /// A destination that nobody has called yet. Its metrics carry `name`.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] with the rule that is broken.
+    pub fn try_new(
+        name: impl Into<Box<str>>,
+        policy: &DestinationPolicy,
+        clock: Clock,
+    ) -> Result<Self, InvalidPolicy> {
+        let name = name.into();
+        let shared = Arc::new(Shared {
+            breaker: CircuitBreaker::observed(policy.breaker()?, clock.clone(), {
+                let name = name.clone();
+                move |change| tell(&name, change)
+            }),
+            name,
+            bulkhead: policy.bulkhead()?,
+            counters: Arc::default(),
+            settings: RwLock::new(Settings::try_new(policy, clock.clone())?),
+            clock,
+        });
+        metrics::show(&shared);
+        Ok(Self { shared, guarantee: PhantomData })
+    }
+
+    /// Puts another policy in the place of the present one, for calls that begin from now on. The wait for a place and
+    /// the length of its queue stay.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`]; then nothing changes.
+    pub fn set_policy(&self, policy: &DestinationPolicy) -> Result<(), InvalidPolicy> {
+        let breaker = policy.breaker()?;
+        policy.bulkhead()?;
+        let settings = Settings::try_new(policy, self.shared.clock.clone())?;
+        self.shared.breaker.set_policy(breaker);
+        self.shared.bulkhead.set_places(policy.bulkhead.places);
+        *self.shared.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        Ok(())
+    }
+
+    /// The circuit, for an operator who wants to force it.
+    pub fn breaker(&self) -> &CircuitBreaker {
+        &self.shared.breaker
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    /// The layers of calls that are made once, as the policy stands now.
+    pub fn single<M: Clone>(&self, means: M) -> SingleStack<M> {
+        let Settings { deadline, attempt, .. } = self.shared.settings();
+        SingleStack {
+            count: CountLayer(Arc::clone(&self.shared.counters)),
+            deadline,
+            breaker: CircuitBreakerLayer::new(self.shared.breaker.clone(), Sees(means)),
+            bulkhead: BulkheadLayer::new(self.shared.bulkhead.clone()),
+            attempt,
+        }
+    }
+}
+
+impl<G: Repeatable> Destination<G> {
+    /// The layers of calls that may be repeated, as the policy stands now.
+    pub fn repeating<M: Clone>(&self, means: M) -> RepeatingStack<M> {
+        let retry = RetryLayer::new(self.shared.settings().retry, Sees(means.clone()));
+        RepeatingStack { single: self.single(means), retry }
+    }
+}
+
+impl Shared {
+    fn settings(&self) -> Settings {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        Health {
+            name: self.name.clone(),
+            breaker: self.breaker.snapshot(),
+            bulkhead: self.bulkhead.snapshot(),
+            budget: self.settings().retry.budget().map_or(0, Budget::remaining),
+            totals: self.counters.totals(),
+        }
+    }
+}
+
+impl Settings {
+    fn try_new(policy: &DestinationPolicy, clock: Clock) -> Result<Self, InvalidPolicy> {
+        let (deadline, attempt) = policy.timeouts()?;
+        Ok(Self { deadline, attempt, retry: policy.retry(clock)? })
+    }
+}
+
+fn tell(name: &str, change: breaker::Change) {
+    let breaker::Change { from, to, why, .. } = change;
+    if to == breaker::State::Open {
+        tracing::warn!(destination = name, ?from, ?to, ?why, "a circuit opened");
+    } else {
+        tracing::info!(destination = name, ?from, ?to, ?why, "a circuit changed");
+    }
+}
+
+impl<G> Clone for Destination<G> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), guarantee: PhantomData }
+    }
+}
+
+impl<G> fmt::Debug for Destination<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.health().fmt(f)
+    }
+}

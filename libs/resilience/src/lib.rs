@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+
+mod count;
+mod destination;
+mod error;
+mod meaning;
+mod metrics;
+mod policy;
+mod stack;
+
+pub use count::{Count, CountFuture, CountLayer, Totals};
+pub use destination::{Destination, Health};
+pub use error::Error;
+pub use meaning::{Meaning, Means, Sees};
+pub use policy::{
+    BreakerPolicy, BudgetPolicy, BulkheadPolicy, DestinationPolicy, InvalidPolicy, RepeatPolicy,
+};
+pub use stack::{Repeated, RepeatingStack, Single, SingleStack};

@@ -1,0 +1,141 @@
+//! A policy as it stands in a file: numbers with their units, checked once.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stampede_bulkhead::{Bulkhead, BulkheadSettings, InvalidBulkhead};
+use stampede_circuit_breaker as breaker;
+use stampede_deadline::{Clock, InvalidTimeout, TimeoutLayer};
+use stampede_retry::{
+    Backoff, Budget, BudgetSettings, InvalidBackoff, InvalidBudget, NoAttempts, RetryPolicy,
+};
+
+/// How one destination is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationPolicy {
+    /// The longest time for a call with all its attempts; a request's deadline only shortens it.
+    pub deadline_ms: u64,
+    /// The longest time for one attempt.
+    pub attempt_ms: u64,
+    /// How calls that may be repeated are repeated.
+    pub retry: RepeatPolicy,
+    /// What all repetitions together may add to the load.
+    pub budget: BudgetPolicy,
+    /// When calls are not made at all.
+    pub breaker: BreakerPolicy,
+    /// How many calls may be under way.
+    pub bulkhead: BulkheadPolicy,
+}
+
+/// Repetitions: full jitter under a ceiling that doubles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepeatPolicy {
+    /// The first attempt counts.
+    pub attempts_max: u32,
+    /// Ceiling of the first pause.
+    pub pause_ms: u64,
+    /// Ceiling of every pause.
+    pub pause_max_ms: u64,
+}
+
+/// The retry budget; see [`BudgetSettings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetPolicy {
+    /// Repetitions per thousand calls.
+    pub per_mille: u32,
+    /// Repetitions that can be saved up.
+    pub reserve: u32,
+    /// Repetitions a second that are always granted.
+    pub min_per_second: u32,
+}
+
+/// The circuit: opens when this share of the calls of a rolling window fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerPolicy {
+    /// The share of failures that opens it, in percent.
+    pub percent: u32,
+    /// Fewer calls in the window prove nothing.
+    pub min_calls: u32,
+    /// The length of the window.
+    pub window_ms: u64,
+    /// How long it opens at first.
+    pub open_ms: u64,
+    /// How long it opens at most, after probes that failed.
+    pub open_max_ms: u64,
+    /// Probes at a time.
+    pub probes: u32,
+}
+
+/// Places and the queue for them; see [`BulkheadSettings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BulkheadPolicy {
+    /// Calls under way at the same time.
+    pub places: u32,
+    /// Calls that wait for a place.
+    pub waiting_max: usize,
+    /// The longest wait.
+    pub wait_ms: u64,
+}
+
+/// A rule that a policy breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPolicy {
+    /// `deadline_ms` or `attempt_ms`.
+    #[error("deadline_ms and attempt_ms: {0}")]
+    Timeout(#[from] InvalidTimeout),
+    /// An attempt that outlasts its call.
+    #[error("attempt_ms must not be above deadline_ms")]
+    AttemptAboveDeadline,
+    /// `retry`.
+    #[error("retry: {0}")]
+    Backoff(#[from] InvalidBackoff),
+    /// `retry.attempts_max`.
+    #[error("retry.attempts_max: {0}")]
+    Attempts(#[from] NoAttempts),
+    /// `budget`.
+    #[error("budget: {0}")]
+    Budget(#[from] InvalidBudget),
+    /// `breaker`.
+    #[error("breaker: {0}")]
+    Breaker(#[from] breaker::InvalidPolicy),
+    /// `bulkhead`.
+    #[error("bulkhead: {0}")]
+    Bulkhead(#[from] InvalidBulkhead),
+}
+
+impl DestinationPolicy {
+    pub(crate) fn timeouts(&self) -> Result<(TimeoutLayer, TimeoutLayer), InvalidPolicy> {
+        if self.attempt_ms > self.deadline_ms {
+            return Err(InvalidPolicy::AttemptAboveDeadline);
+        }
+        Ok((TimeoutLayer::try_new(ms(self.deadline_ms))?, TimeoutLayer::try_new(ms(self.attempt_ms))?))
+    }
+
+    pub(crate) fn retry(&self, clock: Clock) -> Result<RetryPolicy, InvalidPolicy> {
+        let RepeatPolicy { attempts_max, pause_ms, pause_max_ms } = self.retry;
+        let BudgetPolicy { per_mille, reserve, min_per_second } = self.budget;
+        let budget = Budget::try_new(BudgetSettings { per_mille, reserve, min_per_second }, clock)?;
+        let backoff = Backoff::try_new(ms(pause_ms), ms(pause_max_ms))?;
+        Ok(RetryPolicy::try_new(backoff, attempts_max)?.with_budget(budget))
+    }
+
+    pub(crate) fn breaker(&self) -> Result<breaker::Policy, InvalidPolicy> {
+        let BreakerPolicy { percent, min_calls, window_ms, open_ms, open_max_ms, probes } = self.breaker;
+        let trip = breaker::Trip::rate(percent, min_calls, ms(window_ms))?;
+        Ok(breaker::Policy::new(trip).open_for(ms(open_ms), ms(open_max_ms))?.probes(probes, 1)?)
+    }
+
+    pub(crate) fn bulkhead(&self) -> Result<Bulkhead, InvalidPolicy> {
+        let BulkheadPolicy { places, waiting_max, wait_ms } = self.bulkhead;
+        Ok(Bulkhead::try_new(BulkheadSettings { places, waiting_max, wait_max: ms(wait_ms) })?)
+    }
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}

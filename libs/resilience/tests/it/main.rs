@@ -1,0 +1,271 @@
+//! The layers together: their order is what these tests see.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use stampede_circuit_breaker::State;
+use stampede_contracts::function::{Keyed, Once};
+use stampede_deadline::{Clock, Deadline, current, scope};
+use stampede_resilience::{Destination, DestinationPolicy, Error, InvalidPolicy, Meaning, Totals};
+use stampede_testkit::layer::{Ask, Failed, Probe, ask, keeps_the_contract, shares_its_state};
+use tokio::time::{Instant, advance, sleep};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const MS: Duration = Duration::from_millis(1);
+
+const POLICY: &str = "
+    deadline_ms = 1000
+    attempt_ms = 100
+    retry = { attempts_max = 4, pause_ms = 10, pause_max_ms = 40 }
+    budget = { per_mille = 100, reserve = 20, min_per_second = 0 }
+    breaker = { percent = 50, min_calls = 10, window_ms = 10000, open_ms = 200, open_max_ms = 2000, probes = 1 }
+    bulkhead = { places = 2, waiting_max = 2, wait_ms = 50 }
+";
+
+fn policy() -> DestinationPolicy {
+    toml::from_str(POLICY).unwrap()
+}
+
+fn changed(change: impl FnOnce(&mut DestinationPolicy)) -> DestinationPolicy {
+    let mut policy = policy();
+    change(&mut policy);
+    policy
+}
+
+fn destination<G: stampede_contracts::Guarantee>(policy: &DestinationPolicy) -> Destination<G> {
+    Destination::try_new("inventory", policy, Clock::tokio()).unwrap()
+}
+
+/// The probe fails for a moment.
+fn means<T>(answer: Result<&T, &Failed>) -> Meaning {
+    if answer.is_ok() { Meaning::Answer } else { Meaning::Unavailable(None) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stacks_keep_the_contract_of_layers() {
+    // A panic inside is a failure of the callee, and the contract is full of them.
+    let policy = changed(|policy| policy.breaker.min_calls = 10_000);
+    keeps_the_contract(|| destination::<Once>(&policy).single(means::<()>)).await;
+    keeps_the_contract(|| destination::<Keyed>(&policy).repeating(means::<()>)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_is_open_for_all_services_of_a_destination() {
+    let destination = destination::<Once>(&policy());
+    shares_its_state(&destination.single(means::<()>), async |service| {
+        for _ in 0..10 {
+            let _ = ask(service, Ask::Fail).await;
+        }
+    })
+    .await;
+    assert_eq!(destination.health().breaker.state, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_repeated_is_asked_once() {
+    let probe = Probe::default();
+    let mut service = destination::<Once>(&policy()).single(means::<()>).layer(probe.clone());
+    assert_eq!(ask(&mut service, Ask::Fail).await, Err(Error::Inner(Failed)));
+    assert_eq!(probe.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_attempt_counts_for_the_circuit_and_none_is_made_once_it_is_open() {
+    let destination = destination::<Keyed>(&changed(|policy| policy.breaker.min_calls = 6));
+    let probe = Probe::default();
+    let mut service = destination.repeating(means::<()>).layer(probe.clone());
+    assert_eq!(ask(&mut service, Ask::Fail).await, Err(Error::Inner(Failed)));
+    assert_eq!(probe.calls(), 4);
+    // The sixth failure opens it. The pause before the next attempt lasts until it may probe.
+    let started = Instant::now();
+    assert_eq!(ask(&mut service, Ask::Fail).await, Err(Error::Inner(Failed)));
+    assert!(started.elapsed() >= 200 * MS, "{:?}", started.elapsed());
+    assert!(probe.calls() < 8, "{}", probe.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_a_circuit_that_closes_within_its_deadline() {
+    let destination = destination::<Keyed>(&policy());
+    let fails = destination.single(means::<()>).layer(Probe::default());
+    for _ in 0..10 {
+        let _ = fails.clone().oneshot(Ask::Fail).await;
+    }
+    let mut service = destination.repeating(means::<()>).layer(Probe::default());
+    let hurried = scope(Deadline::after(100 * MS), ask(&mut service, Ask::Answer)).await;
+    assert!(matches!(hurried, Err(Error::Open(after)) if after > 100 * MS), "{hurried:?}");
+    assert_eq!(ask(&mut service, Ask::Answer).await, Ok(()));
+    assert_eq!(destination.health().breaker.state, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callee_that_hangs_opens_the_circuit() {
+    let destination = destination::<Once>(&policy());
+    let mut service = destination.single(means::<()>).layer(Probe::default());
+    for _ in 0..10 {
+        assert_eq!(ask(&mut service, Ask::Hang).await, Err(Error::TimedOut));
+    }
+    assert!(matches!(ask(&mut service, Ask::Answer).await, Err(Error::Open(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_our_places_are_taken_says_nothing_of_the_callee() {
+    let destination = destination::<Once>(&policy());
+    let mut service = destination.single(means::<()>).layer(Probe::default());
+    let mut hanging = Vec::new();
+    for _ in 0..2 {
+        let mut call = Box::pin(service.ready().await.unwrap().call(Ask::Hang));
+        assert!(futures::FutureExt::now_or_never(call.as_mut()).is_none());
+        hanging.push(call);
+    }
+    for _ in 0..30 {
+        let crowded = ask(&mut service, Ask::Answer).await;
+        assert!(matches!(crowded, Err(Error::Crowded(_))), "{crowded:?}");
+        // Their time-outs do not come, because nobody polls them.
+    }
+    assert_eq!(destination.health().breaker.state, State::Closed);
+    assert_eq!(destination.health().totals.crowded, 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_keeps_no_place() {
+    let destination =
+        destination::<Keyed>(&changed(|policy| (policy.bulkhead.places, policy.retry.pause_ms) = (1, 40)));
+    let fails = destination.repeating(means::<()>).layer(Probe::default());
+    let pausing = tokio::spawn(fails.clone().oneshot(Ask::Fail));
+    tokio::task::yield_now().await;
+    assert_eq!(destination.health().bulkhead.taken, 0, "between two attempts");
+    assert_eq!(fails.oneshot(Ask::Answer).await, Ok(()));
+    assert_eq!(pausing.await.unwrap(), Err(Error::Inner(Failed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_deadline_bounds_all_attempts_and_each_sees_the_shorter_time() {
+    let destination = destination::<Keyed>(&policy());
+    let slow = service_fn(async |(): ()| {
+        let left = current().unwrap().remaining();
+        assert!(left <= 100 * MS, "an attempt has 100 ms: {left:?}");
+        sleep(Duration::from_secs(60)).await;
+        Ok::<_, Failed>(())
+    });
+    let started = Instant::now();
+    let mut service = destination.repeating(means::<()>).layer(slow);
+    let answer = scope(Deadline::after(250 * MS), service.call(())).await;
+    assert_eq!(answer, Err(Error::TimedOut));
+    assert!((200 * MS..=251 * MS).contains(&started.elapsed()), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_not_repeated_and_a_broken_callee_neither() {
+    for meaning in [Meaning::Answer, Meaning::Broken] {
+        let probe = Probe::default();
+        let says = move |_: Result<&(), &Failed>| meaning;
+        let mut service = destination::<Keyed>(&policy()).repeating(says).layer(probe.clone());
+        assert_eq!(ask(&mut service, Ask::Fail).await, Err(Error::Inner(Failed)));
+        assert_eq!(probe.calls(), 1, "{meaning:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_callee_is_waited_for_and_is_no_failure() {
+    let destination = destination::<Keyed>(&policy());
+    let busy = |answer: Result<&(), &Failed>| match answer {
+        Ok(()) => Meaning::Answer,
+        Err(Failed) => Meaning::Busy(Some(150 * MS)),
+    };
+    let calls = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&calls);
+    let service = service_fn(move |(): ()| {
+        let first = counter.fetch_add(1, Ordering::SeqCst) == 0;
+        async move { if first { Err(Failed) } else { Ok(()) } }
+    });
+    let started = Instant::now();
+    assert_eq!(destination.repeating(busy).layer(service).oneshot(()).await, Ok(()));
+    assert!(started.elapsed() >= 150 * MS);
+    assert_eq!(destination.health().breaker.counts.failures, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_counted_by_how_they_end() {
+    let destination = destination::<Once>(&policy());
+    let mut service = destination.single(means::<()>).layer(Probe::default());
+    let _ = ask(&mut service, Ask::Answer).await;
+    let _ = ask(&mut service, Ask::Fail).await;
+    let _ = ask(&mut service, Ask::Hang).await;
+    let expected = Totals { answered: 1, failed: 1, timed_out: 1, open: 0, crowded: 0 };
+    assert_eq!(destination.health().totals, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_is_changed_while_calls_are_made() {
+    let destination = destination::<Keyed>(&policy());
+    let probe = Probe::default();
+    let asks = async || {
+        let mut service = destination.repeating(means::<()>).layer(probe.clone());
+        let before = probe.calls();
+        let _ = ask(&mut service, Ask::Fail).await;
+        probe.calls() - before
+    };
+    assert_eq!(asks().await, 4);
+    destination.set_policy(&changed(|policy| policy.retry.attempts_max = 2)).unwrap();
+    assert_eq!(asks().await, 2);
+    destination.set_policy(&changed(|policy| policy.bulkhead.places = 7)).unwrap();
+    assert_eq!(destination.health().bulkhead.places, 7);
+
+    let wrong = changed(|policy| (policy.bulkhead.places, policy.breaker.percent) = (3, 0));
+    assert!(matches!(destination.set_policy(&wrong), Err(InvalidPolicy::Breaker(_))));
+    assert_eq!(destination.health().bulkhead.places, 7, "nothing of a wrong policy is taken");
+}
+
+#[test]
+fn the_broken_rule_is_named() {
+    let refused = |change: fn(&mut DestinationPolicy)| {
+        Destination::<Once>::try_new("x", &changed(change), Clock::system())
+            .err()
+            .map(|error| error.to_string())
+    };
+    let says = |text: &str| Some(text.to_owned());
+    assert_eq!(refused(|_| {}), None);
+    assert_eq!(refused(|policy| policy.attempt_ms = 1_001), says("attempt_ms must not be above deadline_ms"));
+    assert_eq!(
+        refused(|policy| policy.bulkhead.places = 0),
+        says("bulkhead: a bulkhead has at least one place")
+    );
+    assert!(refused(|policy| policy.deadline_ms = 0).is_some());
+    assert!(refused(|policy| policy.retry.attempts_max = 0).is_some());
+    assert!(refused(|policy| policy.retry.pause_ms = 0).is_some());
+    assert!(refused(|policy| policy.budget.per_mille = 1_001).is_some());
+    assert!(toml::from_str::<DestinationPolicy>(&format!("{POLICY}\nunknown = 1")).is_err());
+}
+
+/// Three tiers of whole stacks over something that is down: the load at the bottom stays within the budgets, and then
+/// the circuits open.
+#[tokio::test(start_paused = true)]
+async fn a_storm_over_three_tiers_stays_within_the_budgets() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Down;
+    let down = |_: Result<&(), &Down>| Meaning::Unavailable(None);
+    let tier = || destination::<Keyed>(&changed(|policy| policy.breaker.min_calls = 10_000));
+    let reached = Arc::new(AtomicU32::new(0));
+    let bottom = Arc::clone(&reached);
+    let callee = service_fn(move |(): ()| {
+        bottom.fetch_add(1, Ordering::SeqCst);
+        async { Err::<(), _>(Down) }
+    });
+    let flat = |error: Error<Down>| match error {
+        Error::Inner(down) => down,
+        _ => Down,
+    };
+    let back = tower::util::MapErr::new(tier().repeating(down).layer(callee), flat);
+    let middle = tower::util::MapErr::new(tier().repeating(down).layer(back), flat);
+    let front = tier().repeating(down).layer(middle);
+    for _ in 0..1_000 {
+        assert_eq!(front.clone().oneshot(()).await, Err(Error::Inner(Down)));
+        advance(MS).await;
+    }
+    // At every tier a tenth of what comes in, and the reserve of 20.
+    let bound = ((1_000.0_f64 * 1.1 + 20.0) * 1.1 + 20.0) * 1.1 + 20.0;
+    let reached = f64::from(reached.load(Ordering::SeqCst));
+    assert!((1_001.0..=bound).contains(&reached), "{reached} of at most {bound}");
+}
