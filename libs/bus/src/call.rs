@@ -1,23 +1,25 @@
 //! Asking another node: one attempt, or as many as the deadline allows where repeating is safe.
 
-use std::time::{Duration, Instant as Clock, SystemTime};
+use std::marker::PhantomData;
+use std::task::{Context, Poll};
+use std::time::{Instant as Clock, SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use stampede_contracts::function::Answer;
 use stampede_contracts::{Code, Function, Problem, Repeatable, header};
 use stampede_deadline::Deadline;
-use stampede_retry::{Backoff, retry};
+use stampede_resilience::Error;
 use stampede_telemetry::trace;
+use tower::{Layer, Service, ServiceExt};
 use tracing::{Instrument, Span, field};
 
 use crate::Bus;
+use crate::callees::meaning;
 use crate::class::of_call;
 use crate::replies::Unanswered;
-
-/// Pauses between attempts: an owner that moved is back within milliseconds, a restarted one within a second.
-const BACKOFF_BASE: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// There is no reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +27,10 @@ pub enum CallError {
     /// The other side said no, and why. Final.
     #[error("refused: {0}")]
     Refused(Problem),
-    /// It was not done: nobody listens, the queue was full, or there is no connection.
+    /// It was not done: the other side has as much to do as it can.
+    #[error("the other side is busy")]
+    Busy,
+    /// It was not done: nobody listens, there is no connection, or too many calls of ours have failed or wait.
     #[error("unavailable: {0}")]
     Unavailable(String),
     /// Nobody knows whether it was done.
@@ -40,14 +45,11 @@ impl CallError {
     fn as_str(&self) -> &'static str {
         match self {
             Self::Refused(problem) => problem.code.as_str(),
+            Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",
             Self::TimedOut => "timed_out",
             Self::Malformed(_) => "malformed",
         }
-    }
-
-    fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::TimedOut)
     }
 }
 
@@ -55,7 +57,7 @@ impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Refused(problem) => problem,
-            CallError::Unavailable(_) => Self::new(Code::Unavailable),
+            CallError::Busy | CallError::Unavailable(_) => Self::new(Code::Unavailable),
             CallError::TimedOut => Self::new(Code::DeadlineExceeded),
             CallError::Malformed(_) => Self::new(Code::Internal),
         }
@@ -72,14 +74,63 @@ impl From<Unanswered> for CallError {
     }
 }
 
+impl From<Error<Self>> for CallError {
+    fn from(error: Error<Self>) -> Self {
+        match error {
+            Error::Inner(error) => error,
+            Error::TimedOut => Self::TimedOut,
+            Error::Open(_) | Error::Crowded(_) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
 impl From<serde_json::Error> for CallError {
     fn from(error: serde_json::Error) -> Self {
         Self::Malformed(error.to_string())
     }
 }
 
+/// The way to a function: one attempt, without any of the layers around it.
+struct Way<F> {
+    bus: Bus,
+    function: PhantomData<fn() -> F>,
+}
+
+/// A request on that way.
+#[derive(Clone)]
+struct Outgoing {
+    subject: String,
+    payload: Bytes,
+}
+
+impl<F> Clone for Way<F> {
+    fn clone(&self) -> Self {
+        Self { bus: self.bus.clone(), function: PhantomData }
+    }
+}
+
+impl<F: Function> Service<Outgoing> for Way<F> {
+    type Response = F::Reply;
+    type Error = CallError;
+    type Future = BoxFuture<'static, Result<F::Reply, CallError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, Outgoing { subject, payload }: Outgoing) -> Self::Future {
+        let bus = self.bus.clone();
+        async move {
+            let own = Deadline::after(F::DEADLINE);
+            let deadline = stampede_deadline::current().map_or(own, |current| current.earlier(own));
+            bus.attempt::<F>(subject, payload, deadline).await
+        }
+        .boxed()
+    }
+}
+
 impl Bus {
-    /// Asks once. Waits until the deadline of the running task, or `F::DEADLINE` where there is none.
+    /// Asks once. Waits until the deadline of the running task, and `F::DEADLINE` at most.
     ///
     /// # Errors
     /// [`CallError`]; after [`CallError::TimedOut`] the effect is unknown.
@@ -88,14 +139,15 @@ impl Bus {
         subject: String,
         request: &F::Request,
     ) -> Result<F::Reply, CallError> {
-        let payload = encode::<F>(request)?;
-        let deadline = stampede_deadline::current().unwrap_or_else(|| Deadline::after(F::DEADLINE));
-        self.attempt::<F>(subject, payload, deadline).await
+        let outgoing = Outgoing { subject, payload: encode::<F>(request)? };
+        let callee = self.callees().of::<F>().map_err(|error| CallError::Malformed(error.to_string()))?;
+        let service = callee.single(meaning::<F::Reply>).layer(self.way::<F>());
+        bounded::<F, _>(service.oneshot(outgoing)).await
     }
 
     /// Asks again, with the same request and so the same key, while nobody listens, the queue is full, or an attempt
     /// of at most `F::DEADLINE` got no answer, until the deadline of the running task (or `F::DEADLINE` in all where
-    /// there is none). Compiles for functions that may be repeated only.
+    /// there is none), and while the callee's retry budget lasts. Compiles for functions that may be repeated only.
     ///
     /// # Errors
     /// [`CallError`] of the last attempt; after [`CallError::TimedOut`] the effect is unknown.
@@ -108,15 +160,14 @@ impl Bus {
         F: Function,
         F::Guarantee: Repeatable,
     {
-        let payload = encode::<F>(request)?;
-        let deadline = stampede_deadline::current().unwrap_or_else(|| Deadline::after(F::DEADLINE));
-        let backoff = Backoff::try_new(BACKOFF_BASE, BACKOFF_MAX)
-            .map_err(|error| CallError::Malformed(error.to_string()))?;
-        retry(deadline, &backoff, CallError::is_transient, async |_attempt: u32| {
-            let this_time = deadline.earlier(Deadline::after(F::DEADLINE));
-            self.attempt::<F>(subject.clone(), payload.clone(), this_time).await
-        })
-        .await
+        let outgoing = Outgoing { subject, payload: encode::<F>(request)? };
+        let callee = self.callees().of::<F>().map_err(|error| CallError::Malformed(error.to_string()))?;
+        let service = callee.repeating(meaning::<F::Reply>).layer(self.way::<F>());
+        bounded::<F, _>(service.oneshot(outgoing)).await
+    }
+
+    fn way<F>(&self) -> Way<F> {
+        Way { bus: self.clone(), function: PhantomData }
     }
 
     async fn attempt<F: Function>(
@@ -165,13 +216,19 @@ impl Bus {
         let answer = self.ask(subject, headers, payload, deadline.instant()).await?;
         match serde_json::from_slice(&answer.payload) {
             Ok(Answer::Ok(reply)) => Ok(reply),
-            Ok(Answer::Problem(problem)) if problem.code == Code::Busy => {
-                Err(CallError::Unavailable("the other side is busy".to_owned()))
-            }
+            Ok(Answer::Problem(problem)) if problem.code == Code::Busy => Err(CallError::Busy),
             Ok(Answer::Problem(problem)) => Err(CallError::Refused(problem)),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whoever has no deadline of its own waits as long as the function says.
+async fn bounded<F: Function, T>(
+    call: impl Future<Output = Result<T, Error<CallError>>>,
+) -> Result<T, CallError> {
+    let deadline = stampede_deadline::current().unwrap_or_else(|| Deadline::after(F::DEADLINE));
+    Ok(stampede_deadline::scope(deadline, call).await?)
 }
 
 fn encode<F: Function>(request: &F::Request) -> Result<Bytes, serde_json::Error> {

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
+use stampede_resilience::Health;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::callees::Callees;
 use crate::metrics::Metrics;
 use crate::replies::Replies;
 use crate::watched::Watched;
@@ -96,6 +98,7 @@ struct Inner {
     replies: Replies,
     watched: Arc<Watched>,
     metrics: Metrics,
+    callees: Callees,
     service: String,
 }
 
@@ -113,8 +116,17 @@ impl Bus {
             .await
             .map_err(|source| ConnectError::Unusable { url: settings.url.clone(), source: source.into() })?;
         let jetstream = async_nats::jetstream::new(client.clone());
-        let service = settings.service;
-        Ok(Self { inner: Arc::new(Inner { client, jetstream, replies, watched, metrics, service }) })
+        let (callees, service) = (Callees::default(), settings.service);
+        Ok(Self { inner: Arc::new(Inner { client, jetstream, replies, watched, metrics, callees, service }) })
+    }
+
+    /// How the services are that this process has called over request-reply.
+    pub fn callees_health(&self) -> Vec<Health> {
+        self.callees().health()
+    }
+
+    pub(crate) fn callees(&self) -> &Callees {
+        &self.inner.callees
     }
 
     /// Whether there is a connection now. A server that hangs is noticed after some six seconds.

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod call;
+mod callees;
 mod class;
 mod connect;
 mod consumer;

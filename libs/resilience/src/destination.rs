@@ -8,7 +8,7 @@ use stampede_bulkhead as bulkhead;
 use stampede_bulkhead::{Bulkhead, BulkheadLayer};
 use stampede_circuit_breaker as breaker;
 use stampede_circuit_breaker::{CircuitBreaker, CircuitBreakerLayer};
-use stampede_contracts::{Guarantee, Repeatable};
+use stampede_contracts::{Function, Repeatable};
 use stampede_deadline::{Clock, TimeoutLayer};
 use stampede_retry::{Budget, RetryLayer, RetryPolicy};
 
@@ -74,7 +74,7 @@ pub struct Health {
     pub totals: Totals,
 }
 
-impl<G: Guarantee> Destination<G> {
+impl<G> Destination<G> {
     /// A destination that nobody has called yet. Its metrics carry `name`.
     ///
     /// # Errors
@@ -123,6 +123,11 @@ impl<G: Guarantee> Destination<G> {
     /// How it is.
     pub fn health(&self) -> Health {
         self.shared.health()
+    }
+
+    /// The same destination, as the caller of this function: what may be done is what its guarantee allows.
+    pub fn offering<F: Function>(&self) -> Destination<F::Guarantee> {
+        Destination { shared: Arc::clone(&self.shared), guarantee: PhantomData }
     }
 
     /// The layers of calls that are made once, as the policy stands now.

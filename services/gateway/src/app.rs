@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stampede_bus::{Bus, Members};
+use stampede_deadline::Clock;
 use stampede_idempotency::Fingerprinter;
 use stampede_rate_limit::{NoKeys, RateLimiter};
 use tokio_util::sync::CancellationToken;
@@ -109,9 +110,17 @@ impl App {
     ) -> Result<Self, Error> {
         let metrics = Metrics::new();
         let limits = Limits {
-            sessions: RateLimiter::try_new(config.limits.sessions, config.limits.keys_max)?,
-            by_session: RateLimiter::try_new(config.limits.by_session, config.limits.keys_max)?,
-            by_address: RateLimiter::try_new(config.limits.by_address, config.limits.keys_max)?,
+            sessions: RateLimiter::try_new(config.limits.sessions, config.limits.keys_max, Clock::system())?,
+            by_session: RateLimiter::try_new(
+                config.limits.by_session,
+                config.limits.keys_max,
+                Clock::system(),
+            )?,
+            by_address: RateLimiter::try_new(
+                config.limits.by_address,
+                config.limits.keys_max,
+                Clock::system(),
+            )?,
         };
         Ok(Self(Arc::new(Parts {
             sessions: SessionTokens::new(config.sessions.key.expose(), config.sessions.ttl),

@@ -34,7 +34,7 @@ fn changed(change: impl FnOnce(&mut DestinationPolicy)) -> DestinationPolicy {
     policy
 }
 
-fn destination<G: stampede_contracts::Guarantee>(policy: &DestinationPolicy) -> Destination<G> {
+fn destination<G>(policy: &DestinationPolicy) -> Destination<G> {
     Destination::try_new("inventory", policy, Clock::tokio()).unwrap()
 }
 

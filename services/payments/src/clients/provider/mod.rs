@@ -1,6 +1,7 @@
 //! The payment provider. Every call has a key and a deadline; whatever is not a definite answer is [`Unclear`].
 
 mod unclear;
+mod way;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -8,11 +9,14 @@ use std::time::{Duration, Instant};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Histogram;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, InvalidHeaderValue};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url, redirect};
 use serde::{Deserialize, Serialize};
+use stampede_contracts::function::Keyed;
 use stampede_contracts::{Money, OrderId, StepId, header};
+use stampede_resilience::{Destination, InvalidPolicy};
 use stampede_service::Secret;
 
+use self::way::Call;
 use self::wire::{NewAuthorisation, NewRefund, View};
 use super::CardToken;
 use crate::domain::Fate;
@@ -43,6 +47,9 @@ pub enum BuildError {
     /// The HTTP client.
     #[error("there is no HTTP client")]
     Client(#[from] reqwest::Error),
+    /// The time-out is none.
+    #[error("the time-out for the provider cannot be kept")]
+    Timeout(#[from] InvalidPolicy),
     /// The API key has characters that no header has.
     #[error("the API key cannot be sent in a header")]
     ApiKey(#[from] InvalidHeaderValue),
@@ -71,6 +78,7 @@ pub enum LookUp {
 pub struct Provider {
     client: Client,
     base: String,
+    destination: Destination<Keyed>,
     latency: Histogram<f64>,
 }
 
@@ -97,7 +105,9 @@ impl Provider {
             .with_unit("s")
             .with_boundaries(LATENCY_BOUNDS.to_vec())
             .build();
-        Ok(Self { client, base: settings.url.as_str().trim_end_matches('/').to_owned(), latency })
+        let destination = way::destination(settings.timeout)?;
+        let base = settings.url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { client, base, destination, latency })
     }
 
     /// Reserves an amount.
@@ -219,7 +229,7 @@ impl Provider {
         request: RequestBuilder,
     ) -> Result<(StatusCode, Vec<u8>), Unclear> {
         let started = Instant::now();
-        let result = exchange(name, request).await;
+        let result = way::exchange(&self.destination, Call { name, request }).await;
         let word = match &result {
             Ok((status, _)) => status.as_str().to_owned(),
             Err(unclear) => unclear.as_str().to_owned(),
@@ -232,27 +242,6 @@ impl Provider {
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
-}
-
-async fn exchange(name: &'static str, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), Unclear> {
-    let response = request.send().await?;
-    let status = response.status();
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Unclear::Credentials(status)),
-        status if status.is_server_error() => Err(Unclear::Status(status)),
-        status => Ok((status, body(name, response).await?)),
-    }
-}
-
-async fn body(name: &'static str, mut response: Response) -> Result<Vec<u8>, Unclear> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > ANSWER_MAX_BYTES {
-            return Err(Unclear::Malformed(name));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 fn read<'de, T: Deserialize<'de>>(name: &'static str, body: &'de [u8]) -> Result<T, Unclear> {

@@ -9,6 +9,9 @@ pub enum Unclear {
     /// No answer within the time allowed. It may have been done.
     #[error("no answer in time")]
     TimedOut,
+    /// The provider was not called: too many calls have failed, or too many are under way.
+    #[error("the provider is not called for a moment")]
+    NotCalled,
     /// The connection could not be made, or broke. It may have been done.
     #[error("the provider cannot be reached")]
     Unreachable(#[source] reqwest::Error),
@@ -40,6 +43,7 @@ impl Unclear {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::TimedOut => "timed_out",
+            Self::NotCalled => "not_called",
             Self::Unreachable(_) => "unreachable",
             Self::Status(_) => "status",
             Self::Malformed(_) => "malformed",
