@@ -11,8 +11,8 @@ use crate::limit::Limit;
 use crate::queue::{Queue, Ticket, Victim};
 use crate::shed::Counts;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, MutexGuard};
-use crate::window::Window;
+use crate::sync::{Arc, Mutex, MutexGuard, OwnLine};
+use crate::window::{Fill, Window};
 use crate::word::Word;
 use crate::{Permit, Priority, Reason, Sample, Settings, Shed, Snapshot};
 
@@ -30,7 +30,7 @@ pub(crate) enum Admission {
 /// The state that all clones share.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    word: Word,
+    word: OwnLine<Word>,
     window: Window,
     ignored: AtomicU64,
     clock: Clock,
@@ -56,7 +56,7 @@ impl Gate {
     pub(crate) fn new(settings: Settings, clock: Clock) -> Self {
         let limit = Limit::new(settings.limits);
         Self {
-            word: Word::new(limit.current()),
+            word: OwnLine(Word::new(limit.current())),
             window: Window::new(clock.now()),
             ignored: AtomicU64::new(0),
             clock,
@@ -105,27 +105,37 @@ impl Gate {
 
     /// A call is over: its slot is given back, or on.
     pub(crate) fn finish(gate: &Arc<Self>, admitted_at: Moment, sample: Sample) {
+        // What was before tells all there is to know; loads of words that others write cost as much as writing them.
+        let before = gate.word.give_back();
         if sample == Sample::Ignore {
             gate.ignored.fetch_add(1, Ordering::Relaxed);
         } else {
-            gate.learn(admitted_at, sample);
+            gate.learn(admitted_at, sample, before.in_flight());
         }
-        if gate.word.give_back().is_guarded() {
+        if before.is_guarded() {
             Self::give_on(gate);
         }
     }
 
-    fn learn(&self, admitted_at: Moment, sample: Sample) {
+    fn learn(&self, admitted_at: Moment, sample: Sample, in_flight: u32) {
         let now = self.clock.now();
-        self.window.concurrency(self.word.state().in_flight());
-        if sample == Sample::Overload {
-            self.window.overload();
-        } else if !self.window.success(now.since(admitted_at)) {
-            self.ignored.fetch_add(1, Ordering::Relaxed);
+        self.window.concurrency(in_flight);
+        let fill = match sample {
+            Sample::Overload => self.window.overload(),
+            Sample::Success | Sample::Ignore => self.window.success(now.since(admitted_at)),
+        };
+        if fill != Fill::Room || self.window.has_ended(now) {
+            self.close_window(now, fill);
         }
-        // Whoever holds the lock looks again in a moment; nobody waits for it only to learn.
-        if self.window.is_over(now)
-            && let Ok(mut core) = self.core.try_lock()
+    }
+
+    fn close_window(&self, now: Moment, fill: Fill) {
+        let core = match fill {
+            // Whoever holds the lock looks again in a moment; nobody waits for it only to learn.
+            Fill::Room | Fill::Full => self.core.try_lock().ok(),
+            Fill::Brimful => Some(self.lock()),
+        };
+        if let Some(mut core) = core
             && let Some(samples) = self.window.close(now)
         {
             core.successes += u64::from(samples.count);

@@ -3,7 +3,7 @@
 //! The gradient is that of Netflix's concurrency-limits (`Gradient2Limit`): latency now against latency without a
 //! queue, at most halved, plus room for √limit. Gradient2 lets the baseline follow a long average, and so takes a
 //! queue that stands for long for the normal state. Here the baseline is *probed* as in Envoy's adaptive concurrency
-//! filter: now and then two windows run at half the limit, where there is no queue, and say what is normal.
+//! filter: now and then some windows run at half the limit, where there is no queue, and say what is normal.
 
 use crate::Limits;
 
@@ -35,8 +35,8 @@ pub(crate) struct Samples {
 enum Phase {
     /// So many windows until the next probe.
     Steady { windows_left: u32 },
-    /// The limit is halved; calls admitted before are still in the window.
-    Settling,
+    /// The limit is halved; so many calls that were admitted before have yet to end, whose latency is that of before.
+    Settling { calls_left: u32 },
     /// The limit is halved and what is measured is the baseline.
     Measuring,
 }
@@ -57,7 +57,7 @@ impl Limit {
     pub(crate) fn new(bounds: Limits) -> Self {
         let aim = f64::from(bounds.initial);
         // The very first windows are a probe: before them nothing is known.
-        Self { bounds, aim, highest: aim, baseline_ns: None, phase: Phase::Settling }
+        Self { bounds, aim, highest: aim, baseline_ns: None, phase: Phase::Settling { calls_left: 0 } }
     }
 
     /// Calls at a time from now on.
@@ -81,7 +81,7 @@ impl Limit {
     /// Learns from a window that is over.
     pub(crate) fn learn(&mut self, samples: &Samples) {
         match (self.phase, samples.mean_ns) {
-            (Phase::Settling, _) => self.phase = Phase::Measuring,
+            (Phase::Settling { calls_left }, _) => self.settle(calls_left, samples),
             (Phase::Measuring, Some(mean)) => self.end_probe(mean),
             (Phase::Steady { windows_left }, Some(mean)) => self.adapt(mean, samples.peak, windows_left),
             (Phase::Measuring | Phase::Steady { .. }, None) => {}
@@ -111,7 +111,15 @@ impl Limit {
         let doubtful = self.aim < self.highest / 2.0;
         self.phase = match windows_left.checked_sub(1) {
             Some(windows_left) if !doubtful => Phase::Steady { windows_left },
-            _ => Phase::Settling,
+            _ => Phase::Settling { calls_left: peak },
+        };
+    }
+
+    fn settle(&mut self, calls_left: u32, samples: &Samples) {
+        let ended = samples.count + samples.overloads;
+        self.phase = match calls_left.saturating_sub(ended) {
+            0 => Phase::Measuring,
+            calls_left => Phase::Settling { calls_left },
         };
     }
 
