@@ -35,6 +35,11 @@ impl Place {
         Self { gate, ticket, patience, answer }
     }
 
+    #[cfg(all(test, stampede_loom))]
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
     pub(crate) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
         // The gate, which is held here, answers everybody it removes from its queue: the channel never just closes.
         Pin::new(&mut self.answer).poll(cx).map(|answer| {

@@ -48,7 +48,7 @@ impl Shed {
 /// give clones of it to every layer in front of that.
 #[derive(Clone)]
 pub struct LoadShed {
-    gate: Arc<Gate>,
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl LoadShed {

@@ -108,3 +108,8 @@ impl Window {
 fn count(successes: u64) -> u64 {
     successes >> COUNT_SHIFT
 }
+
+#[cfg(all(test, stampede_loom))]
+mod loom_tests;
+#[cfg(all(test, not(stampede_loom)))]
+mod tests;

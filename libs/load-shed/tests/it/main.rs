@@ -1,1 +1,4 @@
+//! The layer as others use it.
 
+mod contract;
+mod inbound;
