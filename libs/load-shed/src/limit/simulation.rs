@@ -94,10 +94,10 @@ impl Simulation {
 fn it_finds_the_capacity_of_a_server_from_both_sides() {
     for workers in [1, 4, 16, 64, 256] {
         let mut server = Simulation::new(workers, 10);
-        // Fifty seconds, so that small servers have found out that the first baseline was a queue.
+        // Half of a small limit is still a queue, so the smallest servers get some calls too many. Fifty seconds, so that small servers have found out that the first baseline was a queue.
         server.windows(500, u32::MAX);
         let (aim, capacity) = (server.mean_aim(300), workers as f64);
-        assert!((capacity * 0.9..=capacity * 2.0 + 2.0).contains(&aim), "{aim} for {workers} workers");
+        assert!((capacity * 0.9..=capacity * 1.6 + 4.0).contains(&aim), "{aim} for {workers} workers");
         let served = f64::from(server.windows(100, u32::MAX));
         let possible = capacity * 1_000.0;
         assert!(served >= possible * 0.9, "{served} of {possible} with {workers} workers");

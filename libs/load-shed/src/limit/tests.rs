@@ -8,7 +8,7 @@ const BOUNDS: Limits = Limits { min: 2, initial: 20, max: 200 };
 const MILLI: f64 = 1e6;
 
 fn busy(mean_ns: f64, peak: u32) -> Samples {
-    Samples { mean_ns: Some(mean_ns), count: 100, overloads: 0, peak }
+    Samples { mean_ns: Some(mean_ns), count: 1_000, overloads: 0, peak }
 }
 
 /// A limit that knows its baseline of one millisecond.
