@@ -246,7 +246,9 @@ impl Answers {
     }
 }
 
-#[cfg(all(test, stampede_loom))]
+#[cfg(test)]
+#[cfg(stampede_loom)]
 mod loom_tests;
-#[cfg(all(test, not(stampede_loom)))]
+#[cfg(test)]
+#[cfg(not(stampede_loom))]
 mod tests;

@@ -152,7 +152,9 @@ fn is_near(peak: u32, limit: u32) -> bool {
     u64::from(peak) * 5 >= u64::from(limit) * 4
 }
 
-#[cfg(all(test, not(stampede_loom)))]
+#[cfg(test)]
+#[cfg(not(stampede_loom))]
 mod simulation;
-#[cfg(all(test, not(stampede_loom)))]
+#[cfg(test)]
+#[cfg(not(stampede_loom))]
 mod tests;

@@ -40,7 +40,8 @@ impl Priority {
     }
 }
 
-#[cfg(all(test, not(stampede_loom)))]
+#[cfg(test)]
+#[cfg(not(stampede_loom))]
 mod tests {
     use super::*;
 

@@ -201,5 +201,6 @@ impl<T> Queue<T> {
     }
 }
 
-#[cfg(all(test, not(stampede_loom)))]
+#[cfg(test)]
+#[cfg(not(stampede_loom))]
 mod tests;

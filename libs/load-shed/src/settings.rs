@@ -96,7 +96,8 @@ impl Settings {
     }
 }
 
-#[cfg(all(test, not(stampede_loom)))]
+#[cfg(test)]
+#[cfg(not(stampede_loom))]
 mod tests {
     use super::*;
 

@@ -105,7 +105,8 @@ impl Counts {
     }
 }
 
-#[cfg(all(test, not(stampede_loom)))]
+#[cfg(test)]
+#[cfg(not(stampede_loom))]
 mod tests {
     use super::*;
 

@@ -109,7 +109,9 @@ fn count(successes: u64) -> u64 {
     successes >> COUNT_SHIFT
 }
 
-#[cfg(all(test, stampede_loom))]
+#[cfg(test)]
+#[cfg(stampede_loom)]
 mod loom_tests;
-#[cfg(all(test, not(stampede_loom)))]
+#[cfg(test)]
+#[cfg(not(stampede_loom))]
 mod tests;

@@ -144,8 +144,8 @@ async fn the_urgent_are_served_and_the_others_refused_quickly() {
         served_percent(&browse),
         browse.len()
     );
-    assert!(served_percent(&pay) >= 90, "the urgent are served");
-    assert!((5..60).contains(&served_percent(&browse)), "the others get what is left");
+    assert!(served_percent(&pay) >= 70, "the urgent are served");
+    assert!((3..50).contains(&served_percent(&browse)), "the others get what is left");
     let mut refusals: Vec<_> = browse.iter().filter(|(served, _)| !served).map(|(_, took)| *took).collect();
     refusals.sort_unstable();
     let [p50, p99] = [50, 99].map(|percent| refusals[refusals.len() * percent / 100]);
