@@ -1,0 +1,72 @@
+//! What every layer of ours keeps, and what this one adds.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use stampede_deadline::Clock;
+use stampede_load_shed::{
+    Error, Limits, LoadShed, LoadShedLayer, Priority, Reason, Sample, Settings, Waiting,
+};
+use stampede_testkit::layer::{Ask, Failed, Probe, ask, keeps_the_contract, shares_its_state};
+use tower::{Layer, Service, ServiceExt};
+
+type Ours = LoadShedLayer<fn(&Ask) -> Priority, fn(&Result<(), Failed>) -> Sample>;
+
+fn shed(limit: u32, queue_max: usize) -> LoadShed {
+    let limits = Limits { min: limit, initial: limit, max: limit };
+    let settings = Settings::try_new(limits, Waiting { queue_max, ..Waiting::default() }).unwrap();
+    LoadShed::new(settings, Clock::tokio())
+}
+
+fn layer(shed: LoadShed) -> Ours {
+    LoadShedLayer::new(
+        shed,
+        |ask| if *ask == Ask::Hang { Priority::LEAST_URGENT } else { Priority::MOST_URGENT },
+        |result| if result.is_ok() { Sample::Success } else { Sample::Ignore },
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_keeps_the_contract_of_a_layer() {
+    keeps_the_contract(|| layer(shed(1, 0))).await;
+    keeps_the_contract(|| layer(shed(1, 5))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_state_is_everybodys() {
+    let shed = shed(1, 0);
+    shares_its_state(&layer(shed.clone()), async |service| {
+        let mut hanging = Box::pin(service.ready().await.unwrap().call(Ask::Hang));
+        assert!(hanging.as_mut().now_or_never().is_none());
+        // For as long as the process lives.
+        std::mem::forget(hanging);
+    })
+    .await;
+    assert_eq!(shed.snapshot().in_flight, 1);
+    assert_eq!(shed.snapshot().shed(Priority::MOST_URGENT, Reason::Full), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waited_uses_the_service_that_was_ready() {
+    let (shed, probe) = (shed(1, 5), Probe::default());
+    let mut service = layer(shed.clone()).layer(probe.clone());
+    let held = shed.acquire(Priority::MOST_URGENT).await.unwrap();
+    let waiting = tokio::spawn(service.ready().await.unwrap().call(Ask::Answer));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(probe.calls(), 0);
+    drop(held);
+    waiting.await.unwrap().unwrap();
+    ask(&mut service, Ask::Answer).await.unwrap();
+    assert_eq!((probe.calls(), shed.snapshot().in_flight), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_tells_its_own_refusal_from_an_error_inside() {
+    let shed = shed(1, 5);
+    let mut service = layer(shed.clone()).layer(Probe::default());
+    assert_eq!(ask(&mut service, Ask::Fail).await, Err(Error::Inner(Failed)));
+    let _held = shed.acquire(Priority::MOST_URGENT).await;
+    let Err(Error::Shed(refusal)) = ask(&mut service, Ask::Answer).await else { panic!("not shed") };
+    assert_eq!((refusal.class, refusal.reason), (Priority::MOST_URGENT, Reason::Late));
+    assert_eq!(shed.snapshot().ignored, 1);
+}

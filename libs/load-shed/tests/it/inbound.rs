@@ -1,0 +1,180 @@
+//! A real router behind real connections with two to three times as much to do as it can: the one test here in real
+//! time, so its bands are wide.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header::RETRY_AFTER};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use stampede_deadline::Clock;
+use stampede_load_shed::{Error, Limits, LoadShed, LoadShedLayer, Priority, Sample, Settings, Waiting};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tower::ServiceBuilder;
+
+const PAY: Priority = Priority::MOST_URGENT;
+const BROWSE: Priority = Priority::LEAST_URGENT;
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Calls the handler works on at a time, and how long it takes: 500 a second.
+const WORKERS: usize = 4;
+const SERVICE_TIME: Duration = Duration::from_millis(8);
+/// Long enough for twice as many requests a second as the handler can serve to be on their way for 100 ms.
+const CONNECTIONS: u32 = 150;
+
+#[derive(Clone)]
+struct Server {
+    workers: Arc<Semaphore>,
+    log: Arc<Log>,
+}
+
+/// Who was shed and who was admitted, and when.
+#[derive(Default)]
+struct Log {
+    shed: Mutex<Vec<(Priority, Instant)>>,
+    admitted: Mutex<Vec<(Priority, Instant)>>,
+}
+
+fn class(path: &str) -> Priority {
+    if path == "/pay" { PAY } else { BROWSE }
+}
+
+async fn work(State(server): State<Server>, request: Request) -> &'static str {
+    server.log.admitted.lock().unwrap().push((class(request.uri().path()), Instant::now()));
+    let _worker = server.workers.acquire().await;
+    sleep(SERVICE_TIME).await;
+    "done"
+}
+
+/// Starts the server on a port of its own.
+async fn serve() -> (std::net::SocketAddr, LoadShed, Arc<Log>) {
+    let waiting = Waiting { queue_max: 16, interval: INTERVAL, ..Waiting::default() };
+    let settings = Settings::try_new(Limits { min: 2, initial: 8, max: 64 }, waiting).unwrap();
+    let shed = LoadShed::new(settings, Clock::system());
+    let layer = LoadShedLayer::new(
+        shed.clone(),
+        |request: &Request| class(request.uri().path()),
+        |_: &Result<Response, Infallible>| Sample::Success,
+    );
+    let log = Arc::new(Log::default());
+    let seen = Arc::clone(&log);
+    let refuse = HandleErrorLayer::new(move |error: Error<Infallible>| {
+        let Error::Shed(shed) = error;
+        seen.shed.lock().unwrap().push((shed.class, Instant::now()));
+        let headers = [(RETRY_AFTER, shed.retry_after.as_secs().to_string())];
+        std::future::ready((StatusCode::SERVICE_UNAVAILABLE, headers).into_response())
+    });
+    let server = Server { workers: Arc::new(Semaphore::new(WORKERS)), log: Arc::clone(&log) };
+    let router = Router::new()
+        .route("/pay", get(work))
+        .route("/browse", get(work))
+        .layer(ServiceBuilder::new().layer(refuse).layer(layer))
+        .with_state(server);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (address, shed, log)
+}
+
+/// One request on a connection that is kept: whether it was served, and how long the answer took.
+async fn request(connection: &mut TcpStream, path: &str) -> (bool, Duration) {
+    let started = Instant::now();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    loop {
+        connection.read_buf(&mut answer).await.unwrap();
+        let text = std::str::from_utf8(&answer).unwrap();
+        if text.ends_with("\r\n\r\ndone") {
+            return (true, started.elapsed());
+        }
+        if text.ends_with("\r\n\r\n") && text.starts_with("HTTP/1.1 503") {
+            assert!(text.contains("\r\nretry-after: "), "{text}");
+            return (false, started.elapsed());
+        }
+    }
+}
+
+/// Sends so many requests a second of a kind for some time, whatever becomes of them.
+async fn storm(
+    address: std::net::SocketAddr,
+    path: &'static str,
+    per_second: u32,
+    lasts: Duration,
+) -> Vec<(bool, Duration)> {
+    let (mut connections, started) = (JoinSet::new(), Instant::now() + Duration::from_millis(50));
+    for number in 0..CONNECTIONS {
+        connections.spawn(async move {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            let (mut due, mut answers) = (started + number * Duration::from_secs(1) / per_second, Vec::new());
+            while due < started + lasts {
+                sleep_until(due).await;
+                answers.push(request(&mut connection, path).await);
+                due += CONNECTIONS * Duration::from_secs(1) / per_second;
+            }
+            answers
+        });
+    }
+    connections.join_all().await.concat()
+}
+
+fn served_percent(answers: &[(bool, Duration)]) -> usize {
+    answers.iter().filter(|(served, _)| *served).count() * 100 / answers.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_urgent_are_served_and_the_others_refused_quickly() {
+    let (address, shed, log) = serve().await;
+
+    // Half the capacity in payments, twice the capacity in browsing.
+    let lasts = Duration::from_millis(1_500);
+    let (pay, browse) =
+        tokio::join!(storm(address, "/pay", 250, lasts), storm(address, "/browse", 1_000, lasts));
+    println!(
+        "pay {}% of {}, browse {}% of {}",
+        served_percent(&pay),
+        pay.len(),
+        served_percent(&browse),
+        browse.len()
+    );
+    assert!(served_percent(&pay) >= 70, "the urgent are served");
+    assert!((3..50).contains(&served_percent(&browse)), "the others get what is left");
+    let mut refusals: Vec<_> = browse.iter().filter(|(served, _)| !served).map(|(_, took)| *took).collect();
+    refusals.sort_unstable();
+    let [p50, p99] = [50, 99].map(|percent| refusals[refusals.len() * percent / 100]);
+    println!("refusals: p50 {p50:?}, p99 {p99:?}; {:?}", shed.snapshot());
+    assert!(p99 < Duration::from_millis(50), "{p99:?}");
+
+    // Two and a half times the capacity in payments alone: nothing is left.
+    let lasts = Duration::from_millis(600);
+    let (pay, browse) =
+        tokio::join!(storm(address, "/pay", 1_250, lasts), storm(address, "/browse", 250, lasts));
+    println!(
+        "pay {}% of {}, browse {}% of {}",
+        served_percent(&pay),
+        pay.len(),
+        served_percent(&browse),
+        browse.len()
+    );
+    assert!(served_percent(&pay) >= 15, "what can be served is served");
+    no_browser_while_payers_are_shed(&log);
+}
+
+fn no_browser_while_payers_are_shed(log: &Log) {
+    // Both are written down a little after they were decided.
+    let lag = Duration::from_millis(40);
+    let (shed, admitted) = (log.shed.lock().unwrap(), log.admitted.lock().unwrap());
+    let payers_shed: Vec<_> = shed.iter().filter(|(class, _)| *class == PAY).map(|(_, at)| *at).collect();
+    assert!(payers_shed.len() > 10, "{} payers were shed", payers_shed.len());
+    for (_, at) in admitted.iter().filter(|(class, _)| *class == BROWSE) {
+        let meanwhile = payers_shed.iter().find(|&&shed| *at > shed + lag && *at < shed + INTERVAL);
+        assert_eq!(meanwhile, None, "a browser was admitted at {at:?}");
+    }
+}
