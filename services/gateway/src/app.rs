@@ -1,11 +1,13 @@
 //! What all handlers share.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stampede_bus::{Bus, Members};
 use stampede_deadline::Clock;
 use stampede_idempotency::Fingerprinter;
+use stampede_load_shed::LoadShed;
 use stampede_rate_limit::{NoKeys, RateLimiter};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,8 @@ pub struct Parts {
     pub fingerprinter: Fingerprinter,
     /// How often clients may ask.
     pub limits: Limits,
+    /// Sheds the least urgent when there is too much to do.
+    pub shed: LoadShed,
     /// Who a request comes from.
     pub proxies: ProxyConfig,
     /// How long a request may take.
@@ -63,6 +67,15 @@ pub struct Limits {
     pub by_session: RateLimiter<SessionId>,
     /// Requests without a session of an address.
     pub by_address: RateLimiter<AddressKey>,
+}
+
+impl Limits {
+    /// From now on the quotas are shared by so many gateways.
+    pub fn share_among(&self, gateways: NonZeroU32) {
+        self.sessions.share_among(gateways);
+        self.by_session.share_among(gateways);
+        self.by_address.share_among(gateways);
+    }
 }
 
 /// Open streams of server-sent events.
@@ -122,11 +135,14 @@ impl App {
                 Clock::system(),
             )?,
         };
+        let shed = LoadShed::new(config.shed, Clock::system());
+        metrics.watch(shed.clone());
         Ok(Self(Arc::new(Parts {
             sessions: SessionTokens::new(config.sessions.key.expose(), config.sessions.ttl),
             operator: OperatorToken::try_new(config.operator_token.expose())?,
             fingerprinter: Fingerprinter::new(config.fingerprint_key.expose()),
             limits,
+            shed,
             proxies: config.proxies,
             times: config.times,
             streams: Streams {

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
+use stampede_load_shed::{InvalidSettings, Limits, Settings, Waiting};
 use stampede_rate_limit::{InvalidQuota, Quota};
 use stampede_service::env::EnvError;
 use stampede_service::{Env, Environment, Secret};
@@ -27,6 +28,8 @@ pub struct Config {
     pub proxies: ProxyConfig,
     /// How often clients may ask.
     pub limits: LimitConfig,
+    /// How many requests are under way at the same time, those about orders apart.
+    pub shed: Settings,
     /// How long a request may take.
     pub times: TimeConfig,
     /// Open streams of server-sent events.
@@ -101,6 +104,9 @@ pub enum ConfigError {
     /// A rate limit that cannot be kept.
     #[error("a rate limit is not valid")]
     Quota(#[from] InvalidQuota),
+    /// Bounds of the limit that sheds.
+    #[error("SHED_LIMIT_MIN, SHED_LIMIT_INITIAL, SHED_LIMIT_MAX")]
+    Shed(#[from] InvalidSettings),
     /// Too easy to guess.
     #[error("OPERATOR_TOKEN must have at least {OPERATOR_TOKEN_MIN} characters")]
     OperatorTokenTooShort,
@@ -129,6 +135,7 @@ impl Config {
                 header: env.parse_or("TRUSTED_PROXY_HEADER", ForwardedHeader::XForwardedFor)?,
             },
             limits: limits(env)?,
+            shed: shed(env)?,
             times: TimeConfig {
                 deadline_default: env.millis_or("DEADLINE_DEFAULT_MS", Duration::from_secs(10))?,
                 deadline_max: env.millis_or("DEADLINE_MAX_MS", Duration::from_secs(30))?,
@@ -164,6 +171,17 @@ fn limits(env: &Env) -> Result<LimitConfig, ConfigError> {
         )?,
         keys_max: env.parse_or("RATE_LIMIT_KEYS_MAX", 50_000)?,
     })
+}
+
+/// Far apart: the limit is to find itself, and never to fall so low that a slow neighbour keeps everybody out.
+fn shed(env: &Env) -> Result<Settings, ConfigError> {
+    let limits = Limits {
+        min: env.parse_or("SHED_LIMIT_MIN", 64)?,
+        initial: env.parse_or("SHED_LIMIT_INITIAL", 256)?,
+        max: env.parse_or("SHED_LIMIT_MAX", 4_096)?,
+    };
+    let waiting = Waiting { queue_max: env.parse_or("SHED_QUEUE_MAX", 512)?, ..Waiting::default() };
+    Ok(Settings::try_new(limits, waiting)?)
 }
 
 const fn at_least_one(number: u32) -> NonZeroU32 {
@@ -245,6 +263,7 @@ mod tests {
         assert!(error("SESSION_KEY", "abc").starts_with("SESSION_KEY is not valid: it must be 64"));
         assert!(error("OPERATOR_TOKEN", "short").contains("at least 16"));
         assert!(error("TRUSTED_PROXIES", "10.0.0.0/33").starts_with("TRUSTED_PROXIES is not valid"));
+        assert!(error("SHED_LIMIT_MIN", "257").starts_with("SHED_LIMIT_MIN, SHED_LIMIT_INITIAL"));
         assert!(error("SESSIONS_PER_MINUTE", "0").starts_with("SESSIONS_PER_MINUTE is not valid"));
     }
 

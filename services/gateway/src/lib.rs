@@ -7,11 +7,13 @@ pub mod domain;
 pub mod http;
 pub mod metrics;
 
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use stampede_bus::{BoxError, Bus, Members};
 use stampede_service::{Gate, Node};
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clients::layout::Layout;
@@ -22,6 +24,8 @@ use crate::http::server::{ConnectionLimits, Server};
 const NEIGHBOURS: [&str; 3] = ["catalog", "lobby", "orders"];
 /// How long a new gateway is not ready for want of a heartbeat of each of them.
 const NEIGHBOURS_WAIT: Duration = Duration::from_secs(3);
+/// How often the number of gateways is looked at; a heartbeat comes once a second.
+const QUOTAS_INTERVAL: Duration = Duration::from_millis(500);
 const NEIGHBOURS_POLL: Duration = Duration::from_millis(50);
 
 /// Runs the gateway until it is told to stop.
@@ -35,7 +39,9 @@ pub async fn run(node: Node) -> Result<ExitCode, BoxError> {
     let layout = Layout::default();
     follow(&node, &bus, &members, &layout);
 
-    let app = App::try_new(config, bus.clone(), members, layout, node.draining())?;
+    let app = App::try_new(config, bus.clone(), members.clone(), layout, node.draining())?;
+    let (gateways, shutdown) = (app.clone(), node.shutdown());
+    node.supervise("quotas", move || share_quotas(gateways.clone(), members.clone(), shutdown.clone()));
     let gate = node.readiness().gate("neighbours");
     node.tasks().spawn(meet_neighbours(app.clone(), gate));
     let (listener, address) = node.listen().await?;
@@ -56,6 +62,17 @@ fn follow(node: &Node, bus: &Bus, members: &Members, layout: &Layout) {
     node.supervise("members", move || members.clone().run(shutdown.clone()));
     let (bus, layout, shutdown) = (bus.clone(), layout.clone(), node.shutdown());
     node.supervise("layout", move || layout.clone().follow(bus.clone(), shutdown.clone()));
+}
+
+/// Keeps the quotas of clients shared by all gateways that take requests.
+async fn share_quotas(app: App, members: Members, shutdown: CancellationToken) -> Result<(), BoxError> {
+    let mut ticks = tokio::time::interval(QUOTAS_INTERVAL);
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        let gateways = members.all("gateway").iter().filter(|member| member.ready).count();
+        app.limits
+            .share_among(u32::try_from(gateways).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN));
+    }
+    Ok(())
 }
 
 /// Opens the gate when all of them have been heard, so that the first request after the start finds them; or after a

@@ -19,7 +19,8 @@ use super::body;
 use crate::app::App;
 use crate::domain::priority;
 
-const PRIORITY: HeaderName = HeaderName::from_static("priority");
+/// RFC 9218.
+pub const PRIORITY: HeaderName = HeaderName::from_static("priority");
 
 /// The largest lobby pass, in bytes; a real one has about 300.
 const PASS_MAX: usize = 2 * 1024;

@@ -13,6 +13,7 @@ mod pages;
 mod pass;
 pub mod server;
 mod sessions;
+mod shed;
 mod shows;
 
 use axum::Router;
@@ -39,7 +40,9 @@ pub fn router(app: App) -> Result<Router, InvalidLimits> {
     let contract = contract.to_json().unwrap_or_default();
     let routes = routes
         .merge(pages::docs(&contract))
-        // Around the handlers and nothing else: whoever is refused costs nothing but this.
+        // Around the handlers and nothing else: what a quota refuses takes nobody's place.
+        .layer(from_fn_with_state(app.clone(), shed::shed))
+        // Around that: whoever is refused costs nothing but this.
         .layer(from_fn_with_state(app.clone(), admit::admit))
         .with_state(app);
     // Outermost, so that every answer has them, the stack's own refusals too.

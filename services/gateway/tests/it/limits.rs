@@ -4,8 +4,9 @@ use axum::Router;
 use axum::routing::get;
 use reqwest::StatusCode;
 use stampede_contracts::Code;
+use stampede_testkit::eventually;
 
-use crate::support::{OPERATOR_TOKEN, Stage, client, problem};
+use crate::support::{OPERATOR_TOKEN, PATIENCE, Stage, client, problem};
 
 fn catalog() -> Router {
     Router::new().route("/v1/shows", get(async || "{}"))
@@ -63,4 +64,20 @@ async fn without_a_session_the_address_counts() {
     let unlimited = stage.get("/v1/shows").header("operator-token", OPERATOR_TOKEN).send().await.unwrap();
     assert_eq!(unlimited.status(), StatusCode::OK);
     assert!(!unlimited.headers().contains_key("ratelimit"));
+}
+
+#[tokio::test]
+async fn gateways_share_the_quota_of_a_client() {
+    let keys = [("SESSION_REQUESTS_PER_SECOND", "1"), ("SESSION_REQUESTS_BURST", "8")];
+    let stage = Stage::start_with(&keys).await;
+    stage.play("catalog", catalog()).await;
+    let left = async || {
+        let token = stage.session().await;
+        let answer = stage.get("/v1/shows").bearer_auth(token).send().await.unwrap();
+        answer.headers()["ratelimit"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(left().await, r#""default";r=7;t=1"#, "alone it has all of it");
+    stage.announce("gateway", "127.0.0.1:9".parse().unwrap());
+    // One of eight counts twice, and of the six that are left three are this gateway's.
+    eventually(PATIENCE, async || left().await == r#""default";r=3;t=2"#).await;
 }

@@ -11,4 +11,5 @@ mod ops;
 mod pages;
 mod pass;
 mod sessions;
+mod shed;
 mod support;

@@ -1,0 +1,62 @@
+//! Too much to do.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::RawQuery;
+use axum::routing::get;
+use reqwest::StatusCode;
+use stampede_contracts::{Code, OrderId};
+use stampede_testkit::eventually;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::support::{OPERATOR_TOKEN, PATIENCE, Stage, problem};
+
+/// Answers at once, but to `?hang`.
+fn catalog(entered: &Arc<Semaphore>, leave: &Arc<Notify>) -> Router {
+    let (entered, leave) = (Arc::clone(entered), Arc::clone(leave));
+    let shows = move |RawQuery(query): RawQuery| async move {
+        if query.as_deref() == Some("hang") {
+            let left = leave.notified();
+            entered.add_permits(1);
+            left.await;
+        }
+        "{}"
+    };
+    Router::new().route("/v1/shows", get(shows))
+}
+
+#[tokio::test]
+async fn browsing_is_shed_while_orders_go_on() {
+    let one = [
+        ("SHED_LIMIT_MIN", "1"),
+        ("SHED_LIMIT_INITIAL", "1"),
+        ("SHED_LIMIT_MAX", "1"),
+        ("SHED_QUEUE_MAX", "0"),
+    ];
+    let stage = Stage::start_with(&one).await;
+    let (entered, leave) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()));
+    stage.play("catalog", catalog(&entered, &leave)).await;
+    let order = format!("/v1/orders/{}", OrderId::new());
+    stage.play("orders", Router::new().route("/v1/orders/{id}", get(async || "{}"))).await;
+
+    let browse = |path: &str| stage.get(path).header("operator-token", OPERATOR_TOKEN).send();
+    let hanging = tokio::spawn(browse("/v1/shows?hang"));
+    entered.acquire().await.unwrap().forget();
+
+    let shed = browse("/v1/shows").await.unwrap();
+    assert_eq!(shed.headers()["retry-after"], "1");
+    assert_eq!(problem(shed).await.code, Code::Busy);
+    let paid = stage.get(&order).header("order-secret", "s").send().await.unwrap();
+    assert_eq!(paid.status(), StatusCode::OK, "what is about an order is let in");
+    // Whoever finds its own order not urgent waits with the others.
+    let humble =
+        stage.get(&order).header("order-secret", "s").header("priority", "u=7").send().await.unwrap();
+    assert_eq!(problem(humble).await.code, Code::Busy);
+
+    leave.notify_waiters();
+    assert_eq!(hanging.await.unwrap().unwrap().status(), StatusCode::OK);
+    eventually(PATIENCE, async || browse("/v1/shows").await.unwrap().status() == StatusCode::OK).await;
+    let metrics = stage.metrics().await;
+    assert!(metrics.contains(r#"stampede_gateway_shed_requests_total{class="browse""#), "{metrics}");
+}
