@@ -1,0 +1,115 @@
+//! The handle that everybody shares who calls the same destination.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use stampede_deadline::{Clock, Moment};
+use stampede_retry::Budget;
+
+use crate::HedgePolicy;
+use crate::latencies::Latencies;
+use crate::policy::Rule;
+
+/// Decides when calls of a destination are hedged. Clones are handles of one and the same.
+#[derive(Clone)]
+pub struct Hedge(Arc<Shared>);
+
+struct Shared {
+    policy: HedgePolicy,
+    budget: Budget,
+    clock: Clock,
+    latencies: Latencies,
+    /// In nanoseconds; worked out now and then, so that a call reads one word.
+    delay: AtomicU64,
+    hedged: AtomicU64,
+    won: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What a metric or an operator's page shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Attempts that were made beside the first one of a call.
+    pub hedged: u64,
+    /// How many of them gave the answer of their call.
+    pub won: u64,
+    /// How often the budget did not grant one.
+    pub refused: u64,
+    /// How long an attempt is waited for now.
+    pub delay: Duration,
+}
+
+impl Hedge {
+    /// `budget` is the one that retries of the same destination draw on.
+    pub fn new(policy: HedgePolicy, budget: Budget, clock: Clock) -> Self {
+        Self(Arc::new(Shared {
+            policy,
+            budget,
+            clock,
+            latencies: Latencies::new(),
+            delay: AtomicU64::new(nanos(policy.delay.at_first())),
+            hedged: AtomicU64::new(0),
+            won: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }))
+    }
+
+    /// What there is to show.
+    pub fn snapshot(&self) -> Snapshot {
+        let shared = &*self.0;
+        Snapshot {
+            hedged: shared.hedged.load(Ordering::Relaxed),
+            won: shared.won.load(Ordering::Relaxed),
+            refused: shared.refused.load(Ordering::Relaxed),
+            delay: self.delay(),
+        }
+    }
+
+    pub(crate) fn attempts_max(&self) -> u32 {
+        self.0.policy.attempts_max
+    }
+
+    pub(crate) fn delay(&self) -> Duration {
+        Duration::from_nanos(self.0.delay.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.0.clock.now()
+    }
+
+    /// Whether the budget grants one more attempt.
+    pub(crate) fn is_granted(&self) -> bool {
+        let granted = self.0.budget.try_withdraw();
+        let counter = if granted { &self.0.hedged } else { &self.0.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+        granted
+    }
+
+    pub(crate) fn count_won(&self) {
+        self.0.won.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes how long the first attempt of a call took; of one that lost, how long it had taken until then. It is at
+    /// least as slow as that, and without it the slow ones would vanish from the quantile because they are hedged.
+    pub(crate) fn observe(&self, started: Moment) {
+        let Rule::Quantile { per_mille, min, max, samples_min } = self.0.policy.delay.0 else { return };
+        let Some(counted) = self.0.latencies.record(self.now().since(started)) else { return };
+        if counted >= u64::from(samples_min)
+            && let Some(delay) = self.0.latencies.quantile(per_mille)
+        {
+            self.0.delay.store(nanos(delay.clamp(min, max)), Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Hedge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hedge").field(&self.snapshot()).finish()
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
