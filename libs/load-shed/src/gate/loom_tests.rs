@@ -86,6 +86,22 @@ fn loom_a_slot_for_a_waiter_that_goes_is_given_to_the_next() {
 }
 
 #[test]
+fn loom_nobody_overtakes_who_waits() {
+    check(|| {
+        let gate = gate(1);
+        let held = permit(&gate, Priority::MOST_URGENT);
+        let first = place(&gate);
+        let giving = thread::spawn(move || drop(held));
+        // The slot is free for a moment, and belongs to the first one already.
+        let second = place(&gate);
+        giving.join().expect("given back");
+        drop(wait(first));
+        drop(wait(second));
+        is_empty(&gate);
+    });
+}
+
+#[test]
 fn loom_a_waiter_whose_time_is_up_is_answered_once() {
     check(|| {
         let gate = gate(1);
