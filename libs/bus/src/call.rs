@@ -8,7 +8,7 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use stampede_contracts::function::Answer;
+use stampede_contracts::function::{Answer, Safe};
 use stampede_contracts::{Code, Function, Problem, Repeatable, header};
 use stampede_deadline::Deadline;
 use stampede_resilience::Error;
@@ -163,6 +163,21 @@ impl Bus {
         let outgoing = Outgoing { subject, payload: encode::<F>(request)? };
         let callee = self.callees().of::<F>().map_err(|error| CallError::Malformed(error.to_string()))?;
         let service = callee.repeating(meaning::<F::Reply>).layer(self.way::<F>());
+        bounded::<F, _>(service.oneshot(outgoing)).await
+    }
+
+    /// Reads: like [`call_repeatedly`](Self::call_repeatedly), and asks a second time beside the first where that takes
+    /// longer than nearly all others did. Compiles for functions without an effect only.
+    ///
+    /// # Errors
+    /// [`CallError`] of the last attempt.
+    pub async fn read<F>(&self, subject: String, request: &F::Request) -> Result<F::Reply, CallError>
+    where
+        F: Function<Guarantee = Safe>,
+    {
+        let outgoing = Outgoing { subject, payload: encode::<F>(request)? };
+        let callee = self.callees().of::<F>().map_err(|error| CallError::Malformed(error.to_string()))?;
+        let service = callee.hedging(meaning::<F::Reply>).layer(self.way::<F>());
         bounded::<F, _>(service.oneshot(outgoing)).await
     }
 

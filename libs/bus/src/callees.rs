@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use stampede_contracts::Function;
 use stampede_deadline::Clock;
 use stampede_resilience::{
-    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, Health, InvalidPolicy,
-    Meaning, RepeatPolicy,
+    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, Health, HedgingPolicy,
+    InvalidPolicy, Meaning, RepeatPolicy,
 };
 
 use crate::CallError;
@@ -22,6 +22,7 @@ const POLICY: DestinationPolicy = DestinationPolicy {
     deadline_ms: 600_000,
     attempt_ms: 30_000,
     retry: RepeatPolicy { attempts_max: 1_000, pause_ms: 20, pause_max_ms: 500 },
+    hedge: HedgingPolicy { attempts_max: 2, per_mille: 950, delay_min_ms: 20, delay_max_ms: 1_000 },
     budget: BudgetPolicy { per_mille: 200, reserve: 500, min_per_second: 50 },
     breaker: BreakerPolicy {
         percent: 50,

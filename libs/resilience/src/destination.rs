@@ -8,13 +8,16 @@ use stampede_bulkhead as bulkhead;
 use stampede_bulkhead::{Bulkhead, BulkheadLayer};
 use stampede_circuit_breaker as breaker;
 use stampede_circuit_breaker::{CircuitBreaker, CircuitBreakerLayer};
+use stampede_contracts::function::Safe;
 use stampede_contracts::{Function, Repeatable};
 use stampede_deadline::{Clock, TimeoutLayer};
+use stampede_hedge as hedge;
+use stampede_hedge::{Hedge, HedgeLayer};
 use stampede_retry::{Budget, RetryLayer, RetryPolicy};
 
 use crate::count::Counters;
 use crate::{
-    CountLayer, DestinationPolicy, InvalidPolicy, RepeatingStack, Sees, SingleStack, Totals, metrics,
+    CountLayer, DestinationPolicy, HedgingStack, InvalidPolicy, RepeatingStack, Sees, SingleStack, Totals, metrics,
 };
 
 /// The state of all calls to one destination, and how they are made. A handle: clones, and all stacks made from them,
@@ -30,12 +33,26 @@ use crate::{
 /// }
 /// ```
 ///
-/// With a key it is:
+/// With a key it is; but two attempts at the same time are not for what has an effect, key or not:
 ///
 /// ```
 /// use stampede_contracts::function::Keyed;
 /// fn repeat(hold: stampede_resilience::Destination<Keyed>) {
 ///     let _ = hold.repeating(|_: Result<&(), &()>| stampede_resilience::Meaning::Answer);
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// use stampede_contracts::function::Keyed;
+/// fn hedge(hold: stampede_resilience::Destination<Keyed>) {
+///     let _ = hold.hedging(|_: Result<&(), &()>| stampede_resilience::Meaning::Answer);
+/// }
+/// ```
+///
+/// ```
+/// use stampede_contracts::function::Safe;
+/// fn hedge(shows: stampede_resilience::Destination<Safe>) {
+///     let _ = shows.hedging(|_: Result<&(), &()>| stampede_resilience::Meaning::Answer);
 /// }
 /// ```
 pub struct Destination<G> {
@@ -57,6 +74,7 @@ struct Settings {
     deadline: TimeoutLayer,
     attempt: TimeoutLayer,
     retry: RetryPolicy,
+    hedge: Hedge,
 }
 
 /// How a destination is: for metrics, and for a page that an operator reads.
@@ -70,6 +88,8 @@ pub struct Health {
     pub bulkhead: bulkhead::Snapshot,
     /// Repetitions that are saved up.
     pub budget: u64,
+    /// Attempts beside the first.
+    pub hedge: hedge::Snapshot,
     /// How calls ended.
     pub totals: Totals,
 }
@@ -151,6 +171,14 @@ impl<G: Repeatable> Destination<G> {
     }
 }
 
+impl Destination<Safe> {
+    /// The layers of calls that only read, as the policy stands now.
+    pub fn hedging<M: Clone>(&self, means: M) -> HedgingStack<M> {
+        let hedge = HedgeLayer::new(self.shared.settings().hedge, Sees(means.clone()));
+        HedgingStack { repeating: self.repeating(means), hedge }
+    }
+}
+
 impl Shared {
     fn settings(&self) -> Settings {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -162,6 +190,7 @@ impl Shared {
             breaker: self.breaker.snapshot(),
             bulkhead: self.bulkhead.snapshot(),
             budget: self.settings().retry.budget().map_or(0, Budget::remaining),
+            hedge: self.settings().hedge.snapshot(),
             totals: self.counters.totals(),
         }
     }
@@ -170,7 +199,9 @@ impl Shared {
 impl Settings {
     fn try_new(policy: &DestinationPolicy, clock: Clock) -> Result<Self, InvalidPolicy> {
         let (deadline, attempt) = policy.timeouts()?;
-        Ok(Self { deadline, attempt, retry: policy.retry(clock)? })
+        let budget = policy.budget(clock.clone())?;
+        let hedge = policy.hedge(budget.clone(), clock)?;
+        Ok(Self { deadline, attempt, retry: policy.retry(budget)?, hedge })
     }
 }
 

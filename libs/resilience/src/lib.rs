@@ -13,6 +13,6 @@ pub use destination::{Destination, Health};
 pub use error::Error;
 pub use meaning::{Meaning, Means, Sees};
 pub use policy::{
-    BreakerPolicy, BudgetPolicy, BulkheadPolicy, DestinationPolicy, InvalidPolicy, RepeatPolicy,
+    BreakerPolicy, BudgetPolicy, BulkheadPolicy, DestinationPolicy, HedgingPolicy, InvalidPolicy, RepeatPolicy,
 };
-pub use stack::{Repeated, RepeatingStack, Single, SingleStack};
+pub use stack::{Hedged, HedgingStack, Repeated, RepeatingStack, Single, SingleStack};

@@ -6,6 +6,7 @@ use stampede_bulkhead as bulkhead;
 use stampede_circuit_breaker as breaker;
 use stampede_circuit_breaker::{Classify, Outcome};
 use stampede_deadline::TimedOut;
+use stampede_hedge as hedge;
 use stampede_retry::{Rules, Verdict};
 
 /// What an answer, or an error in its place, means.
@@ -67,6 +68,22 @@ impl<M: Means<Res, E>, Res, E> Classify<Res, Placed<E>> for Sees<M> {
             Some(Meaning::Answer) => Outcome::Success,
             Some(Meaning::Unavailable(_) | Meaning::Broken) => Outcome::Failure,
             Some(Meaning::Busy(_)) | None => Outcome::Neutral,
+        }
+    }
+}
+
+impl<M: Means<Res, E>, Res, E> hedge::Classify<Res, Guarded<E>> for Sees<M> {
+    fn classify(&self, answer: &Result<Res, Guarded<E>>) -> hedge::Verdict {
+        let meaning = match answer {
+            Ok(answer) => self.placed(Ok(answer)),
+            Err(breaker::Error::Inner(error)) => self.placed(Err(error)),
+            Err(breaker::Error::Open(_)) => None,
+        };
+        match meaning {
+            Some(Meaning::Answer) => hedge::Verdict::Done,
+            Some(Meaning::Busy(_) | Meaning::Unavailable(_)) => hedge::Verdict::Another,
+            // Broken, or refused by our own layers: the same would happen to the next one.
+            Some(Meaning::Broken) | None => hedge::Verdict::Fatal,
         }
     }
 }

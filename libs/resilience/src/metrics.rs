@@ -42,6 +42,12 @@ pub(crate) fn show(shared: &Arc<Shared>) {
     gauge(shared, "stampede.destination.bulkhead.waiting", "Calls that wait for a place.", |shared| {
         u64::try_from(shared.health().bulkhead.waiting).unwrap_or(u64::MAX)
     });
+    gauge(shared, "stampede.destination.hedge.attempts", "Attempts made beside the first.", |shared| {
+        shared.health().hedge.hedged
+    });
+    gauge(shared, "stampede.destination.hedge.won", "Answers that came from those.", |shared| {
+        shared.health().hedge.won
+    });
     gauge(shared, "stampede.destination.retry.tokens", "Repetitions that are saved up.", |shared| {
         shared.health().budget
     });

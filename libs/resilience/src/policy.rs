@@ -6,9 +6,14 @@ use serde::{Deserialize, Serialize};
 use stampede_bulkhead::{Bulkhead, BulkheadSettings, InvalidBulkhead};
 use stampede_circuit_breaker as breaker;
 use stampede_deadline::{Clock, InvalidTimeout, TimeoutLayer};
+use stampede_hedge as hedge;
+use stampede_hedge::{Delay, Hedge, HedgePolicy};
 use stampede_retry::{
     Backoff, Budget, BudgetSettings, InvalidBackoff, InvalidBudget, NoAttempts, RetryPolicy,
 };
+
+/// Fewer answers do not tell a quantile from chance.
+const HEDGE_SAMPLES_MIN: u32 = 50;
 
 /// How one destination is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +25,9 @@ pub struct DestinationPolicy {
     pub attempt_ms: u64,
     /// How calls that may be repeated are repeated.
     pub retry: RepeatPolicy,
-    /// What all repetitions together may add to the load.
+    /// When calls that only read are made a second time beside the first.
+    pub hedge: HedgingPolicy,
+    /// What all repetitions together, retries and hedges, may add to the load.
     pub budget: BudgetPolicy,
     /// When calls are not made at all.
     pub breaker: BreakerPolicy,
@@ -38,6 +45,20 @@ pub struct RepeatPolicy {
     pub pause_ms: u64,
     /// Ceiling of every pause.
     pub pause_max_ms: u64,
+}
+
+/// Hedges: a further attempt when the last one has taken longer than this share of all calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HedgingPolicy {
+    /// The first attempt counts; at least 2.
+    pub attempts_max: u32,
+    /// The quantile of the delay, in per mille.
+    pub per_mille: u32,
+    /// The delay is at least this.
+    pub delay_min_ms: u64,
+    /// The delay is at most this, and this until enough calls were measured.
+    pub delay_max_ms: u64,
 }
 
 /// The retry budget; see [`BudgetSettings`].
@@ -97,6 +118,9 @@ pub enum InvalidPolicy {
     /// `retry.attempts_max`.
     #[error("retry.attempts_max: {0}")]
     Attempts(#[from] NoAttempts),
+    /// `hedge`.
+    #[error("hedge: {0}")]
+    Hedge(#[from] hedge::InvalidPolicy),
     /// `budget`.
     #[error("budget: {0}")]
     Budget(#[from] InvalidBudget),
@@ -116,12 +140,21 @@ impl DestinationPolicy {
         Ok((TimeoutLayer::try_new(ms(self.deadline_ms))?, TimeoutLayer::try_new(ms(self.attempt_ms))?))
     }
 
-    pub(crate) fn retry(&self, clock: Clock) -> Result<RetryPolicy, InvalidPolicy> {
+    pub(crate) fn retry(&self, budget: Budget) -> Result<RetryPolicy, InvalidPolicy> {
         let RepeatPolicy { attempts_max, pause_ms, pause_max_ms } = self.retry;
-        let BudgetPolicy { per_mille, reserve, min_per_second } = self.budget;
-        let budget = Budget::try_new(BudgetSettings { per_mille, reserve, min_per_second }, clock)?;
         let backoff = Backoff::try_new(ms(pause_ms), ms(pause_max_ms))?;
         Ok(RetryPolicy::try_new(backoff, attempts_max)?.with_budget(budget))
+    }
+
+    pub(crate) fn hedge(&self, budget: Budget, clock: Clock) -> Result<Hedge, InvalidPolicy> {
+        let HedgingPolicy { attempts_max, per_mille, delay_min_ms, delay_max_ms } = self.hedge;
+        let delay = Delay::quantile(per_mille, ms(delay_min_ms), ms(delay_max_ms), HEDGE_SAMPLES_MIN)?;
+        Ok(Hedge::new(HedgePolicy::try_new(attempts_max, delay)?, budget, clock))
+    }
+
+    pub(crate) fn budget(&self, clock: Clock) -> Result<Budget, InvalidPolicy> {
+        let BudgetPolicy { per_mille, reserve, min_per_second } = self.budget;
+        Ok(Budget::try_new(BudgetSettings { per_mille, reserve, min_per_second }, clock)?)
     }
 
     pub(crate) fn breaker(&self) -> Result<breaker::Policy, InvalidPolicy> {

@@ -3,6 +3,7 @@
 use stampede_bulkhead::{BulkheadLayer, BulkheadService};
 use stampede_circuit_breaker::{CircuitBreakerLayer, CircuitBreakerService};
 use stampede_deadline::{Timeout, TimeoutLayer};
+use stampede_hedge::{HedgeLayer, HedgeService};
 use stampede_retry::{Retry, RetryLayer};
 use tower::Layer;
 
@@ -12,6 +13,8 @@ use crate::{Count, CountLayer, Sees};
 pub type Single<S, M> = Count<Timeout<Guard<S, M>>>;
 /// A service behind the layers of calls that may be repeated.
 pub type Repeated<S, M> = Count<Timeout<Retry<Guard<S, M>, Sees<M>>>>;
+/// A service behind the layers of calls that only read.
+pub type Hedged<S, M> = Count<Timeout<Retry<HedgeService<Guard<S, M>, Sees<M>>, Sees<M>>>>;
 /// What every attempt goes through.
 type Guard<S, M> = CircuitBreakerService<BulkheadService<Timeout<S>>, Sees<M>>;
 
@@ -68,5 +71,27 @@ impl<S, M: Clone> Layer<S> for RepeatingStack<M> {
         let inner = deadline.layer(inner);
         // Outermost: what is counted is what the caller sees.
         count.layer(inner)
+    }
+}
+
+/// The stack of calls that only read.
+#[derive(Clone, Debug)]
+pub struct HedgingStack<M> {
+    pub(crate) repeating: RepeatingStack<M>,
+    pub(crate) hedge: HedgeLayer<Sees<M>>,
+}
+
+impl<S, M: Clone> Layer<S> for HedgingStack<M> {
+    type Service = Hedged<S, M>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let RepeatingStack { single, retry } = &self.repeating;
+        // Around breaker and bulkhead, so that a hedge is an attempt like any other; inside of the retries, so that a
+        // pause is not mistaken for a slow answer.
+        let inner = retry.layer(self.hedge.layer(single.guard(inner)));
+        // Around the retries: one deadline for all attempts.
+        let inner = single.deadline.layer(inner);
+        // Outermost: what is counted is what the caller sees.
+        single.count.layer(inner)
     }
 }

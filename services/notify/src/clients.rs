@@ -33,7 +33,7 @@ pub enum MailError {
 /// [`CallError`].
 pub async fn buyer(bus: &Bus, order_id: OrderId) -> Result<BuyerOf, CallError> {
     let subject = format!("rpc.{}.{}", Buyer::SERVICE, Buyer::NAME);
-    bus.call_repeatedly::<Buyer>(subject, &OfOrder { order_id }).await
+    bus.read::<Buyer>(subject, &OfOrder { order_id }).await
 }
 
 /// The mail server.

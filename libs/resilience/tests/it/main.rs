@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use stampede_circuit_breaker::State;
-use stampede_contracts::function::{Keyed, Once};
+use stampede_contracts::function::{Keyed, Once, Safe};
 use stampede_deadline::{Clock, Deadline, current, scope};
 use stampede_resilience::{Destination, DestinationPolicy, Error, InvalidPolicy, Meaning, Totals};
 use stampede_testkit::layer::{Ask, Failed, Probe, ask, keeps_the_contract, shares_its_state};
@@ -19,6 +19,7 @@ const POLICY: &str = "
     deadline_ms = 1000
     attempt_ms = 100
     retry = { attempts_max = 4, pause_ms = 10, pause_max_ms = 40 }
+    hedge = { attempts_max = 2, per_mille = 900, delay_min_ms = 5, delay_max_ms = 50 }
     budget = { per_mille = 100, reserve = 20, min_per_second = 0 }
     breaker = { percent = 50, min_calls = 10, window_ms = 10000, open_ms = 200, open_max_ms = 2000, probes = 1 }
     bulkhead = { places = 2, waiting_max = 2, wait_ms = 50 }
@@ -49,6 +50,7 @@ async fn the_stacks_keep_the_contract_of_layers() {
     let policy = changed(|policy| policy.breaker.min_calls = 10_000);
     keeps_the_contract(|| destination::<Once>(&policy).single(means::<()>)).await;
     keeps_the_contract(|| destination::<Keyed>(&policy).repeating(means::<()>)).await;
+    keeps_the_contract(|| destination::<Safe>(&policy).hedging(means::<()>)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,6 +186,39 @@ async fn a_busy_callee_is_waited_for_and_is_no_failure() {
     assert_eq!(destination.repeating(busy).layer(service).oneshot(()).await, Ok(()));
     assert!(started.elapsed() >= 150 * MS);
     assert_eq!(destination.health().breaker.counts.failures, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_slow_is_made_once_more_and_paid_for() {
+    let destination = destination::<Safe>(&policy());
+    let calls = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&calls);
+    let first_hangs = service_fn(move |(): ()| {
+        let first = counter.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            if first {
+                sleep(Duration::from_secs(60)).await;
+            }
+            Ok::<_, Failed>(())
+        }
+    });
+    let started = Instant::now();
+    assert_eq!(destination.hedging(means::<()>).layer(first_hangs).oneshot(()).await, Ok(()));
+    assert_eq!(started.elapsed(), 50 * MS, "half of the time of an attempt");
+    let health = destination.health();
+    assert_eq!((health.hedge.hedged, health.hedge.won, health.budget), (1, 1, 19));
+    assert_eq!((health.bulkhead.taken, health.totals.answered), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_budget_leaves_the_first_attempt_alone() {
+    let destination = destination::<Safe>(&changed(|policy| policy.budget.reserve = 0));
+    let slow = service_fn(async |(): ()| {
+        sleep(80 * MS).await;
+        Ok::<_, Failed>(())
+    });
+    assert_eq!(destination.hedging(means::<()>).layer(slow).oneshot(()).await, Ok(()));
+    assert_eq!(destination.health().hedge.hedged, 0);
 }
 
 #[tokio::test(start_paused = true)]

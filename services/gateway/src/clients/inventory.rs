@@ -45,7 +45,7 @@ impl Inventory {
     /// `hold_not_found`, `unavailable`, `deadline_exceeded`.
     pub async fn get(&self, hold: HoldOf) -> Result<HoldView, Problem> {
         let subject = self.subject_of::<GetHold>(hold.hold_id.block());
-        Ok(self.bus.call_repeatedly::<GetHold>(subject, &hold).await?)
+        Ok(self.bus.read::<GetHold>(subject, &hold).await?)
     }
 
     /// Releases a held hold; one that has ended is no error.

@@ -9,8 +9,8 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use stampede_contracts::function::Keyed;
 use stampede_deadline::Clock;
 use stampede_resilience::{
-    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, Error, InvalidPolicy,
-    Meaning, RepeatPolicy,
+    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, Error, HedgingPolicy,
+    InvalidPolicy, Meaning, RepeatPolicy,
 };
 use tower::{Layer, Service, ServiceExt};
 
@@ -34,6 +34,7 @@ fn policy(timeout: Duration) -> DestinationPolicy {
         deadline_ms: timeout_ms.saturating_mul(2),
         attempt_ms: timeout_ms,
         retry: RepeatPolicy { attempts_max: 1, pause_ms: 1, pause_max_ms: 1 },
+        hedge: HedgingPolicy { attempts_max: 2, per_mille: 999, delay_min_ms: timeout_ms, delay_max_ms: timeout_ms },
         budget: BudgetPolicy { per_mille: 0, reserve: 0, min_per_second: 0 },
         breaker: BreakerPolicy {
             percent: 50,
