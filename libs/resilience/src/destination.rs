@@ -17,7 +17,8 @@ use stampede_retry::{Budget, RetryLayer, RetryPolicy};
 
 use crate::count::Counters;
 use crate::{
-    CountLayer, DestinationPolicy, HedgingStack, InvalidPolicy, RepeatingStack, Sees, SingleStack, Totals, metrics,
+    CountLayer, DestinationPolicy, HedgingStack, InvalidPolicy, RepeatingStack, Sees, SingleStack, Totals,
+    metrics,
 };
 
 /// The state of all calls to one destination, and how they are made. A handle: clones, and all stacks made from them,

@@ -13,6 +13,7 @@ pub use destination::{Destination, Health};
 pub use error::Error;
 pub use meaning::{Meaning, Means, Sees};
 pub use policy::{
-    BreakerPolicy, BudgetPolicy, BulkheadPolicy, DestinationPolicy, HedgingPolicy, InvalidPolicy, RepeatPolicy,
+    BreakerPolicy, BudgetPolicy, BulkheadPolicy, DestinationPolicy, HedgingPolicy, InvalidPolicy,
+    RepeatPolicy,
 };
 pub use stack::{Hedged, HedgingStack, Repeated, RepeatingStack, Single, SingleStack};

@@ -34,7 +34,12 @@ fn policy(timeout: Duration) -> DestinationPolicy {
         deadline_ms: timeout_ms.saturating_mul(2),
         attempt_ms: timeout_ms,
         retry: RepeatPolicy { attempts_max: 1, pause_ms: 1, pause_max_ms: 1 },
-        hedge: HedgingPolicy { attempts_max: 2, per_mille: 999, delay_min_ms: timeout_ms, delay_max_ms: timeout_ms },
+        hedge: HedgingPolicy {
+            attempts_max: 2,
+            per_mille: 999,
+            delay_min_ms: timeout_ms,
+            delay_max_ms: timeout_ms,
+        },
         budget: BudgetPolicy { per_mille: 0, reserve: 0, min_per_second: 0 },
         breaker: BreakerPolicy {
             percent: 50,
