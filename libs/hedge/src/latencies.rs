@@ -102,6 +102,9 @@ mod tests {
         fill(&latencies, HALF, Duration::from_secs(5));
         fill(&latencies, 1, Duration::from_micros(100));
         assert!(latencies.quantile(500).unwrap() >= Duration::from_secs(5));
+        fill(&latencies, HALF - 1, Duration::from_micros(100));
+        assert!(latencies.quantile(500).unwrap() < Duration::from_micros(120), "half of them");
+        assert!(latencies.quantile(510).unwrap() >= Duration::from_secs(5), "the other half");
     }
 
     fn fill(latencies: &Latencies, count: u64, latency: Duration) {

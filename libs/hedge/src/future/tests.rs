@@ -178,33 +178,39 @@ async fn a_hedge_that_cannot_be_made_does_not_fail_the_first_attempt() {
     }
 }
 
+/// Answers after as many milliseconds as it is asked to, if it is asked for the first time; at once for 0.
+async fn after(millis: u64, attempts: Rc<Cell<u64>>) -> Result<(usize, Verdict), ()> {
+    let is_first = attempts.replace(attempts.get() + 1) == 0;
+    if millis > 0 {
+        sleep(if is_first { Duration::from_millis(millis) } else { MS }).await;
+    }
+    Ok((0, Verdict::Done))
+}
+
+async fn calls(hedge: &Hedge, count: u32, millis: u64) -> Duration {
+    let inner = service_fn(|attempts| after(millis, attempts));
+    let mut service = HedgeLayer::new(hedge.clone(), itself).layer(inner);
+    for _ in 0..count {
+        service.ready().await.unwrap().call(Rc::default()).await.unwrap();
+    }
+    hedge.snapshot().delay
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_delay_follows_the_quantile_of_calls_that_had_to_wait() {
-    let delay = Delay::quantile(900, MS, 500 * MS, 32).unwrap();
-    let hedge = hedge(2, delay, 1_000);
-    let inner = service_fn(|millis: u64| async move {
-        if millis > 0 {
-            sleep(Duration::from_millis(millis)).await;
-        }
-        Ok::<_, ()>((0, Verdict::Done))
-    });
-    let mut service = HedgeLayer::new(hedge.clone(), itself).layer(inner);
-    for n in 0..31 {
-        service.ready().await.unwrap().call(n + 1).await.unwrap();
-        service.ready().await.unwrap().call(0).await.unwrap();
-        assert_eq!(hedge.snapshot().delay, 500 * MS, "not trusted yet");
-    }
-    service.ready().await.unwrap().call(32).await.unwrap();
-    let trusted = hedge.snapshot().delay;
-    assert!((29 * MS..=33 * MS).contains(&trusted), "{trusted:?}");
+    let hedge = hedge(2, Delay::quantile(900, 5 * MS, 200 * MS, 64).unwrap(), 100_000);
+    assert_eq!(calls(&hedge, 1_000, 0).await, 200 * MS, "answers at once are not measured");
+    assert_eq!(calls(&hedge, 63, 30).await, 200 * MS, "not trusted yet");
+    let trusted = calls(&hedge, 1, 30).await;
+    assert!((30 * MS..=34 * MS).contains(&trusted), "{trusted:?}");
+    assert_eq!(hedge.snapshot().hedged, 0);
+    assert_eq!(calls(&hedge, 1_100, 2).await, 5 * MS, "no shorter than the shortest");
     assert_eq!(hedge.snapshot().hedged, 0);
 
-    // Slow calls are hedged, and count nevertheless.
-    for _ in 0..64 {
-        service.ready().await.unwrap().call(400).await.unwrap();
-    }
-    let slower = hedge.snapshot();
-    assert!(slower.delay > trusted && slower.hedged > 0, "{slower:?}");
+    // All of these are won by a hedge a millisecond later, and still the delay learns that the first ones were slow.
+    let learned = calls(&hedge, 1_100, 500).await;
+    assert!(learned > 5 * MS && hedge.snapshot().won == 1_100, "{learned:?}");
+    assert_eq!(calls(&hedge, 20_000, 9_000).await, 200 * MS, "no longer than the longest");
 }
 
 #[tokio::test(start_paused = true)]
