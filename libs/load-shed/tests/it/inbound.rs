@@ -83,9 +83,16 @@ async fn serve() -> (std::net::SocketAddr, LoadShed, Arc<Log>) {
     (address, shed, log)
 }
 
-/// One request on a connection that is kept: whether it was served, and how long the answer took.
-async fn request(connection: &mut TcpStream, path: &str) -> (bool, Duration) {
-    let started = Instant::now();
+#[derive(Clone, Copy)]
+struct Answer {
+    served: bool,
+    sent: Instant,
+    took: Duration,
+}
+
+/// One request on a connection that is kept.
+async fn request(connection: &mut TcpStream, path: &str) -> Answer {
+    let sent = Instant::now();
     let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -93,11 +100,11 @@ async fn request(connection: &mut TcpStream, path: &str) -> (bool, Duration) {
         connection.read_buf(&mut answer).await.unwrap();
         let text = std::str::from_utf8(&answer).unwrap();
         if text.ends_with("\r\n\r\ndone") {
-            return (true, started.elapsed());
+            return Answer { served: true, sent, took: sent.elapsed() };
         }
         if text.ends_with("\r\n\r\n") && text.starts_with("HTTP/1.1 503") {
             assert!(text.contains("\r\nretry-after: "), "{text}");
-            return (false, started.elapsed());
+            return Answer { served: false, sent, took: sent.elapsed() };
         }
     }
 }
@@ -108,7 +115,7 @@ async fn storm(
     path: &'static str,
     per_second: u32,
     lasts: Duration,
-) -> Vec<(bool, Duration)> {
+) -> Vec<Answer> {
     let (mut connections, started) = (JoinSet::new(), Instant::now() + Duration::from_millis(50));
     for number in 0..CONNECTIONS {
         connections.spawn(async move {
@@ -125,8 +132,20 @@ async fn storm(
     connections.join_all().await.concat()
 }
 
-fn served_percent(answers: &[(bool, Duration)]) -> usize {
-    answers.iter().filter(|(served, _)| *served).count() * 100 / answers.len()
+/// Of those sent after the first two intervals, when the queue is known to stand. The few that were taken for a burst
+/// before wait longer by design.
+fn p99_of_refusals(answers: &[Answer]) -> Duration {
+    let Some(first) = answers.iter().map(|answer| answer.sent).min() else { return Duration::ZERO };
+    let late = answers.iter().filter(|answer| !answer.served && answer.sent > first + 2 * INTERVAL);
+    let mut refusals: Vec<_> = late.map(|answer| answer.took).collect();
+    refusals.sort_unstable();
+    let [p50, p99] = [50, 99].map(|percent| refusals[refusals.len() * percent / 100]);
+    println!("{} refusals: p50 {p50:?}, p99 {p99:?}", refusals.len());
+    p99
+}
+
+fn served_percent(answers: &[Answer]) -> usize {
+    answers.iter().filter(|answer| answer.served).count() * 100 / answers.len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,11 +165,8 @@ async fn the_urgent_are_served_and_the_others_refused_quickly() {
     );
     assert!(served_percent(&pay) >= 70, "the urgent are served");
     assert!((3..50).contains(&served_percent(&browse)), "the others get what is left");
-    let mut refusals: Vec<_> = browse.iter().filter(|(served, _)| !served).map(|(_, took)| *took).collect();
-    refusals.sort_unstable();
-    let [p50, p99] = [50, 99].map(|percent| refusals[refusals.len() * percent / 100]);
-    println!("refusals: p50 {p50:?}, p99 {p99:?}; {:?}", shed.snapshot());
-    assert!(p99 < Duration::from_millis(50), "{p99:?}");
+    println!("{:?}", shed.snapshot());
+    assert!(p99_of_refusals(&browse) < Duration::from_millis(50));
 
     // Two and a half times the capacity in payments alone: nothing is left.
     let lasts = Duration::from_millis(600);
