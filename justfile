@@ -44,6 +44,14 @@ test *args:
 ci:
     bash .ci/run
 
+# our patterns beside the best libraries of their kind, as ratios (what: resilience; --write keeps the table in docs/)
+bench what="resilience" *args:
+    cargo stampede bench {{what}} {{args}}
+
+# what takes too long for every landing: models of what is lock-free, long property runs, benchmarks beside peers
+nightly:
+    bash .ci/nightly
+
 # format the code
 fmt:
     cargo fmt --all

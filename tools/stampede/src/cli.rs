@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::dead_letters::DeadLetters;
 use crate::commands::{
-    buy, check_layers, down, load, provision, reconcile, restart, status, test, up, verify,
+    bench, buy, check_layers, down, load, provision, reconcile, restart, status, test, up, verify,
 };
 use crate::control::Keep;
 use crate::run_file::RunFile;
@@ -63,6 +63,8 @@ enum Command {
     Provision(Provision),
     /// Run everything that must be green, on its own Postgres and NATS.
     Test(Test),
+    /// Measure a pattern beside its peers, and show the ratios.
+    Bench(bench::Bench),
     /// Check who imports whom: libs, services and tools.
     CheckLayers,
 }
@@ -214,6 +216,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::DeadLetters(letters) => letters.run().await,
         Command::Provision(options) => provision::run(&options).await,
         Command::Test(options) => test::run(&options.filter).await,
+        Command::Bench(bench) => bench.run().await,
         Command::CheckLayers => check_layers::run().await,
     }
 }

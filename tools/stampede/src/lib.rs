@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod bench;
 mod cargo;
 pub mod cli;
 pub mod client;

@@ -4,6 +4,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion};
+use stampede_circuit_breaker::Trip;
 use stampede_deadline::TimeoutLayer;
 use stampede_retry::RetryLayer;
 use tower::{Layer, Service};
@@ -16,6 +17,12 @@ pub fn all(c: &mut Criterion) {
     both(c, "bulkhead", patterns::ours_bulkhead());
     let policy = patterns::policy().with_budget(patterns::budget());
     both(c, "retry with budget", RetryLayer::new(policy, patterns::verdict::<Failed>));
+    both(c, "circuit breaker, consecutive", patterns::ours_breaker(Trip::consecutive(5).unwrap()));
+    let rate = Trip::rate(50, 20, Duration::from_secs(10)).unwrap();
+    both(c, "circuit breaker, rate", patterns::ours_breaker(rate));
+    both(c, "adaptive limit", patterns::ours_shed());
+    both(c, "hedge", patterns::ours_hedge());
+    both(c, "whole stack", patterns::destination().repeating(patterns::means));
     let limiter = patterns::ours_limiter();
     threads(c, "rate limit", || {
         let (limiter, mut key) = (limiter.clone(), 0);

@@ -8,8 +8,18 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use stampede_bulkhead::{Bulkhead, BulkheadLayer, BulkheadSettings};
+use stampede_circuit_breaker as breaker;
+use stampede_circuit_breaker::{CircuitBreaker, CircuitBreakerLayer, Outcome, Trip};
+use stampede_contracts::function::Safe;
 use stampede_deadline::{Clock, TimeoutLayer};
+use stampede_hedge as hedge;
+use stampede_hedge::{Delay, Hedge, HedgeLayer, HedgePolicy};
+use stampede_load_shed::{LoadShed, LoadShedLayer, Priority, Sample, Settings};
 use stampede_rate_limit::{Quota, RateLimiter};
+use stampede_resilience::{
+    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, HedgingPolicy, Meaning,
+    RepeatPolicy,
+};
 use stampede_retry::{Backoff, Budget, BudgetSettings, RetryLayer, RetryPolicy, Verdict};
 use tower::retry::budget::{Budget as _, TpsBudget};
 use tower::{Layer, Service};
@@ -26,8 +36,10 @@ pub fn all(c: &mut Criterion) {
     bulkhead(c);
     retry(c);
     rate_limit(c);
-    breaker(c);
+    circuit_breaker(c);
     adaptive(c);
+    hedging(c);
+    stack(c);
 }
 
 fn service<L>(c: &mut Criterion, group: &str, name: &str, layer: L)
@@ -139,17 +151,37 @@ fn rate_limit(c: &mut Criterion) {
     });
 }
 
-fn breaker(c: &mut Criterion) {
+fn outcome<E>(answer: &Result<u64, E>) -> Outcome {
+    if answer.is_ok() { Outcome::Success } else { Outcome::Failure }
+}
+
+pub fn ours_breaker(trip: Trip) -> CircuitBreakerLayer<fn(&Result<u64, Failed>) -> Outcome> {
+    CircuitBreakerLayer::new(CircuitBreaker::new(breaker::Policy::new(trip)), outcome)
+}
+
+/// A window that many calls have filled.
+fn filled(calls: u32) -> CircuitBreakerLayer<fn(&Result<u64, Failed>) -> Outcome> {
+    let layer = ours_breaker(Trip::rate(50, 20, 60 * SECOND).unwrap());
+    let mut service = layer.layer(Inner);
+    (0..calls).for_each(|_| once(&mut service));
+    layer
+}
+
+fn circuit_breaker(c: &mut Criterion) {
+    let group = "circuit breaker";
+    service(c, group, "ours, consecutive", ours_breaker(Trip::consecutive(5).unwrap()));
+    service(c, group, "ours, rate", ours_breaker(Trip::rate(50, 20, 10 * SECOND).unwrap()));
+    service(c, group, "ours, rate, a million calls in the window", filled(1_000_000));
     let peer = tower_resilience::circuitbreaker::CircuitBreakerLayer::builder()
         .failure_rate_threshold(0.5)
         .sliding_window_size(100)
         .build()
         .unwrap();
-    service(c, "circuit breaker", "tower-resilience", peer);
+    service(c, group, "tower-resilience", peer);
     let policy = failsafe::failure_policy::consecutive_failures(5, failsafe::backoff::constant(SECOND));
     let peer = failsafe::Config::new().failure_policy(policy).build();
     let mut inner = Inner;
-    measure(c, "circuit breaker", "failsafe", || {
+    measure(c, group, "failsafe", || {
         use failsafe::futures::CircuitBreaker as _;
         let mut cx = Context::from_waker(Waker::noop());
         let answer = pin!(peer.call(inner.call(std::hint::black_box(7)))).poll(&mut cx);
@@ -157,10 +189,65 @@ fn breaker(c: &mut Criterion) {
     });
 }
 
+pub fn ours_shed() -> LoadShedLayer<fn(&u64) -> Priority, fn(&Result<u64, Failed>) -> Sample> {
+    LoadShedLayer::new(
+        LoadShed::new(Settings::default(), Clock::system()),
+        |_| Priority::MOST_URGENT,
+        |answer| if answer.is_ok() { Sample::Success } else { Sample::Ignore },
+    )
+}
+
 fn adaptive(c: &mut Criterion) {
     use tower_resilience::adaptive::{AdaptiveLimiterLayer, Aimd, Vegas};
+    let group = "adaptive limit";
+    service(c, group, "ours", ours_shed());
     let aimd = Aimd::builder().initial_limit(100).min_limit(10).max_limit(200).build().unwrap();
-    service(c, "adaptive limit", "tower-resilience aimd", AdaptiveLimiterLayer::new(aimd));
+    service(c, group, "tower-resilience, AIMD", AdaptiveLimiterLayer::new(aimd));
     let vegas = Vegas::builder().initial_limit(100).build().unwrap();
-    service(c, "adaptive limit", "tower-resilience vegas", AdaptiveLimiterLayer::new(vegas));
+    service(c, group, "tower-resilience, Vegas", AdaptiveLimiterLayer::new(vegas));
+}
+
+pub fn ours_hedge() -> HedgeLayer<fn(&Result<u64, Failed>) -> hedge::Verdict> {
+    let delay = Delay::quantile(950, Duration::from_millis(5), SECOND, 50).unwrap();
+    let hedge = Hedge::new(HedgePolicy::try_new(2, delay).unwrap(), budget(), Clock::system());
+    HedgeLayer::new(
+        hedge,
+        |answer| if answer.is_ok() { hedge::Verdict::Done } else { hedge::Verdict::Another },
+    )
+}
+
+fn hedging(c: &mut Criterion) {
+    service(c, "hedge", "ours", ours_hedge());
+    let peer = tower_resilience::hedge::HedgeLayer::builder().delay(SECOND).max_hedged_attempts(2).build();
+    service(c, "hedge", "tower-resilience", peer);
+}
+
+pub fn destination() -> Destination<Safe> {
+    let policy = DestinationPolicy {
+        deadline_ms: 3_000,
+        attempt_ms: 1_000,
+        retry: RepeatPolicy { attempts_max: 3, pause_ms: 20, pause_max_ms: 200 },
+        hedge: HedgingPolicy { attempts_max: 2, per_mille: 950, delay_min_ms: 5, delay_max_ms: 500 },
+        budget: BudgetPolicy { per_mille: 100, reserve: 10, min_per_second: 1 },
+        breaker: BreakerPolicy {
+            percent: 50,
+            min_calls: 20,
+            window_ms: 10_000,
+            open_ms: 500,
+            open_max_ms: 5_000,
+            probes: 2,
+        },
+        bulkhead: BulkheadPolicy { places: 100, waiting_max: 100, wait_ms: 100 },
+    };
+    Destination::try_new("bench", &policy, Clock::system()).unwrap()
+}
+
+pub fn means(answer: Result<&u64, &Failed>) -> Meaning {
+    if answer.is_ok() { Meaning::Answer } else { Meaning::Unavailable(None) }
+}
+
+fn stack(c: &mut Criterion) {
+    service(c, "whole stack", "ours, once", destination().single(means));
+    service(c, "whole stack", "ours, repeating", destination().repeating(means));
+    service(c, "whole stack", "ours, hedging", destination().hedging(means));
 }

@@ -1,5 +1,6 @@
 //! One module a command.
 
+pub(crate) mod bench;
 pub(crate) mod buy;
 pub(crate) mod check_layers;
 pub(crate) mod dead_letters;
