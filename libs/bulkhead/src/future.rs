@@ -26,7 +26,8 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<S, Req, F> {
-        Waiting { #[pin] acquire: Acquire, service: S, request: Option<Req> },
+        // In a box, so that the calls that need not wait do not carry its timer about.
+        Waiting { acquire: Pin<Box<Acquire>>, service: S, request: Option<Req> },
         Running { #[pin] call: F, permit: Option<Permit> },
     }
 }
@@ -37,6 +38,7 @@ impl<S: Service<Req>, Req, H> ResponseFuture<S, Req, H> {
     }
 
     pub(crate) fn waiting(acquire: Acquire, service: S, request: Req) -> Self {
+        let acquire = Box::pin(acquire);
         Self { state: State::Waiting { acquire, service, request: Some(request) }, hold: PhantomData }
     }
 }
@@ -53,7 +55,7 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProjection::Waiting { acquire, service, request } => {
-                    let permit = ready!(acquire.poll(cx)).map_err(Error::Refused)?;
+                    let permit = ready!(acquire.as_mut().poll(cx)).map_err(Error::Refused)?;
                     // Polled again after it was ready, which no future is bound to bear.
                     let Some(request) = request.take() else { return Poll::Pending };
                     let call = service.call(request);

@@ -33,8 +33,9 @@ pin_project! {
     #[project_replace = StateOwned]
     enum State<F, Req, T, E> {
         Calling { #[pin] attempt: F },
-        // What the last attempt said is kept: if the deadline comes during the pause, it is the answer.
-        Pausing { #[pin] pause: Sleep, next: Req, last: Result<T, E>, deadline: Option<Deadline> },
+        // What the last attempt said is kept: if the deadline comes during the pause, it is the answer. The timer is in a
+        // box, so that the calls that need none do not carry it about.
+        Pausing { pause: Pin<Box<Sleep>>, next: Req, last: Result<T, E>, deadline: Option<Deadline> },
         GettingReady { next: Req },
         Finished,
     }
@@ -75,10 +76,10 @@ where
                     let Some(pause) = this.policy.pause(*this.attempt, verdict, left) else {
                         return Poll::Ready(result);
                     };
-                    this.state.set(State::Pausing { pause: sleep(pause), next, last: result, deadline });
+                    this.state.set(State::Pausing { pause: Box::pin(sleep(pause)), next, last: result, deadline });
                 }
                 StateProjection::Pausing { pause, .. } => {
-                    ready!(pause.poll(cx));
+                    ready!(pause.as_mut().poll(cx));
                     let paused = this.state.as_mut().project_replace(State::Finished);
                     let StateOwned::Pausing { next, last, deadline, .. } = paused else {
                         return Poll::Pending;

@@ -35,7 +35,7 @@ impl Measured {
         let mut nanos = BTreeMap::new();
         for asked in ASKED {
             for (group, name) in asked.all() {
-                let file = home.join(group).join(file_name(name)).join("new/estimates.json");
+                let file = home.join(group).join(name).join("new/estimates.json");
                 let text = fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
                 let estimates: Estimates = serde_json::from_slice(&text)?;
                 nanos.insert(id(group, name), estimates.median.point_estimate);
@@ -49,11 +49,6 @@ impl Measured {
     fn nanos(&self, (group, name): (&str, &str)) -> f64 {
         self.nanos.get(&id(group, name)).copied().unwrap_or(f64::NAN)
     }
-}
-
-/// Criterion's folders take no slash.
-fn file_name(name: &str) -> String {
-    name.replace('/', "_")
 }
 
 fn id(group: &str, name: &str) -> String {
