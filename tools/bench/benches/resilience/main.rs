@@ -2,7 +2,6 @@
 //!
 //! The same inner service everywhere; layers are made once; nobody listens to events. A call is a look whether the
 //! service is ready, the call, and one poll of its future. Allocations are counted apart from the time.
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nobody to report to")]
 
 mod call;
 mod contention;

@@ -39,8 +39,10 @@ impl Bench {
         }
         let mut command = cargo::cargo();
         command
-            .args(["bench", "-p", "stampede-bench", "--bench", "resilience"])
+            .args(["bench", "--bench", "resilience", "--manifest-path", "tools/bench/Cargo.toml"])
             .current_dir(&workspace)
+            // What the platform has in common with it need not be built twice.
+            .env("CARGO_TARGET_DIR", workspace.join("target"))
             .env("CRITERION_HOME", &home);
         let status = command.status().await.context("cargo cannot be started")?;
         ensure!(status.success(), "the benchmark failed ({status})");
