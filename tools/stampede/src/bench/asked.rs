@@ -43,8 +43,8 @@ const TWO_THIRDS: f64 = 2.0 / 3.0;
 /// All of them.
 pub(crate) const ASKED: &[Asked] = &[
     alone("ground", "empty service", Bound::Shown),
-    alone("ground", "Instant::now", Bound::Shown),
-    alone("ground", "Clock::system", Bound::Shown),
+    alone("ground", "std clock", Bound::Shown),
+    alone("ground", "our clock", Bound::Shown),
     beside("timeout", "ours", "tower", Bound::Ratio(TWO_THIRDS)),
     alone("timeout", "ours", Bound::Nanos(25.0)),
     beside("timeout", "ours", "tower-resilience", Bound::Shown),
