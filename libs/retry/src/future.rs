@@ -76,7 +76,12 @@ where
                     let Some(pause) = this.policy.pause(*this.attempt, verdict, left) else {
                         return Poll::Ready(result);
                     };
-                    this.state.set(State::Pausing { pause: Box::pin(sleep(pause)), next, last: result, deadline });
+                    this.state.set(State::Pausing {
+                        pause: Box::pin(sleep(pause)),
+                        next,
+                        last: result,
+                        deadline,
+                    });
                 }
                 StateProjection::Pausing { pause, .. } => {
                     ready!(pause.as_mut().poll(cx));
