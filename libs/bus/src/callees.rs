@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use stampede_contracts::Function;
 use stampede_deadline::Clock;
 use stampede_resilience::{
-    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, Health, HedgingPolicy,
+    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, HedgingPolicy,
     InvalidPolicy, Meaning, RepeatPolicy,
 };
 
@@ -49,12 +49,6 @@ impl Callees {
         let callee = Destination::try_new(F::SERVICE, &POLICY, Clock::system())?;
         known.insert(F::SERVICE, callee.clone());
         Ok(callee.offering::<F>())
-    }
-
-    /// How they are.
-    pub(crate) fn health(&self) -> Vec<Health> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.values().map(Destination::health).collect()
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
-use stampede_resilience::Health;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -118,11 +117,6 @@ impl Bus {
         let jetstream = async_nats::jetstream::new(client.clone());
         let (callees, service) = (Callees::default(), settings.service);
         Ok(Self { inner: Arc::new(Inner { client, jetstream, replies, watched, metrics, callees, service }) })
-    }
-
-    /// How the services are that this process has called over request-reply.
-    pub fn callees_health(&self) -> Vec<Health> {
-        self.callees().health()
     }
 
     pub(crate) fn callees(&self) -> &Callees {

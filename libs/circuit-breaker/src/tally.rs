@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use stampede_deadline::Moment;
 
 use crate::Outcome;
@@ -108,20 +109,24 @@ fn slots_since(slot: u32, now: u32) -> i32 {
 /// The counts of a closed circuit.
 pub(crate) struct Tally {
     shift: AtomicU32,
-    buckets: [AtomicU64; BUCKETS],
+    /// On lines of their own: every call reads the state of the circuit, and none may wait for a count to do so.
+    buckets: CachePadded<[AtomicU64; BUCKETS]>,
 }
 
 impl Tally {
     /// For the calls of generation 0.
     pub fn new(scale: Scale) -> Self {
         let empty = Bucket::of_nobody(0).pack();
-        Self { shift: AtomicU32::new(scale.shift), buckets: std::array::from_fn(|_| AtomicU64::new(empty)) }
+        Self {
+            shift: AtomicU32::new(scale.shift),
+            buckets: CachePadded::new(std::array::from_fn(|_| AtomicU64::new(empty))),
+        }
     }
 
     /// Empties everything; to be called before a generation begins.
     pub fn prepare(&self, generation: u64, scale: Scale) {
         self.shift.store(scale.shift, Ordering::Relaxed);
-        for cell in &self.buckets {
+        for cell in self.buckets.iter() {
             // A swap, not a store: then all writes to a bucket are links of one chain.
             cell.swap(Bucket::of_nobody(generation).pack(), Ordering::AcqRel);
         }
@@ -162,7 +167,7 @@ impl Tally {
     pub fn counts(&self, generation: u64, scale: Scale, now: Moment) -> Counts {
         let slot = Scale::slot(scale.shift, || now);
         let mut counts = Counts::default();
-        for cell in &self.buckets {
+        for cell in self.buckets.iter() {
             let bucket = Bucket::unpack(cell.load(Ordering::Acquire));
             // Another thread may have read a later time than this one.
             let in_window = (-LATE_MAX..scale.buckets).contains(&slots_since(bucket.slot, slot));

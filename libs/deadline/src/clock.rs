@@ -60,6 +60,7 @@ impl Clock {
     }
 
     /// What time it is.
+    #[inline]
     pub fn now(&self) -> Moment {
         match &self.0 {
             Source::Counter { clock, zero } => Moment(clock.delta_as_nanos(*zero, clock.raw())),

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::hash::Hash;
 use std::num::NonZeroU32;
+use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use governor::clock::Clock as _;
+use governor::clock::{Clock as _, Reference};
 use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue};
-use stampede_deadline::Clock;
+use stampede_deadline::{Clock, Moment};
 
 use crate::store::BoundedStore;
 use crate::{Decision, Quota, RATELIMIT, RATELIMIT_POLICY};
@@ -66,12 +67,17 @@ impl<K: Hash + Eq + Clone> RateLimiter<K> {
     /// Counts a request that is worth `weight` of the quota. One that is worth more than the burst needs a full bucket.
     pub fn check_weight(&self, key: &K, weight: NonZeroU32) -> Decision {
         let State { quota, gcra, replicas, .. } = &*self.0;
-        let (limit, replicas) = (quota.burst(), replicas.load(Ordering::Relaxed).max(1));
+        let (limit, replicas) = (quota.burst(), replicas.load(Ordering::Relaxed));
         let cells = weight.get().saturating_mul(replicas).min(limit);
         match gcra.check_key_n(key, NonZeroU32::new(cells).unwrap_or(NonZeroU32::MIN)) {
             Ok(Ok(snapshot)) => {
-                let remaining = snapshot.remaining_burst_capacity() / replicas;
-                Decision::Allowed { limit, remaining, reset: quota.interval().saturating_mul(replicas) }
+                let cells = snapshot.remaining_burst_capacity();
+                // Most doors are alone, and a division is dear.
+                let (remaining, reset) = match replicas {
+                    1 => (cells, quota.interval()),
+                    many => (cells.checked_div(many).unwrap_or(cells), quota.interval().saturating_mul(many)),
+                };
+                Decision::Allowed { limit, remaining, reset }
             }
             Ok(Err(not_until)) => {
                 Decision::Refused { limit, retry_after: not_until.wait_time_from(gcra.clock().now()) }
@@ -109,15 +115,41 @@ impl<K: Hash + Eq + Clone> fmt::Debug for RateLimiter<K> {
 struct Time(Clock);
 
 impl governor::clock::Clock for Time {
-    type Instant = Duration;
+    type Instant = Tick;
 
-    fn now(&self) -> Duration {
-        Duration::from_nanos(self.0.now().as_nanos())
+    #[inline]
+    fn now(&self) -> Tick {
+        Tick(self.0.now())
+    }
+}
+
+/// A moment, as governor asks for it: in nanoseconds, without a detour over seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Tick(Moment);
+
+impl Add<Nanos> for Tick {
+    type Output = Self;
+
+    fn add(self, nanos: Nanos) -> Self {
+        Self(Moment::from_nanos(self.0.as_nanos().saturating_add(nanos.as_u64())))
+    }
+}
+
+impl Reference for Tick {
+    #[inline]
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        Nanos::new(self.0.as_nanos().saturating_sub(earlier.0.as_nanos()))
+    }
+
+    fn saturating_sub(&self, nanos: Nanos) -> Self {
+        Self(Moment::from_nanos(self.0.as_nanos().saturating_sub(nanos.as_u64())))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
     use tokio::time::{Instant, advance};
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
+use crossbeam_utils::CachePadded;
 use pin_project_lite::pin_project;
 use stampede_deadline::TimedOut;
 use tower::{Layer, Service};
@@ -31,7 +32,8 @@ pub struct Totals {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    answered: AtomicU64,
+    /// On a cache line of its own: every call writes it, and the count of handles as well.
+    answered: CachePadded<AtomicU64>,
     failed: AtomicU64,
     timed_out: AtomicU64,
     open: AtomicU64,
@@ -41,7 +43,7 @@ pub(crate) struct Counters {
 impl Counters {
     fn count<T, E>(&self, answer: &Result<T, Error<E>>) {
         let counter = match answer {
-            Ok(_) => &self.answered,
+            Ok(_) => &*self.answered,
             Err(Error::Inner(_)) => &self.failed,
             Err(Error::TimedOut) => &self.timed_out,
             Err(Error::Open(_)) => &self.open,

@@ -18,7 +18,7 @@ use stampede_retry::{Budget, RetryLayer, RetryPolicy};
 use crate::count::Counters;
 use crate::{
     CountLayer, DestinationPolicy, HedgingStack, InvalidPolicy, RepeatingStack, Sees, SingleStack, Totals,
-    metrics,
+    metrics, registry,
 };
 
 /// The state of all calls to one destination, and how they are made. A handle: clones, and all stacks made from them,
@@ -118,6 +118,7 @@ impl<G> Destination<G> {
             clock,
         });
         metrics::show(&shared);
+        registry::enter(&shared);
         Ok(Self { shared, guarantee: PhantomData })
     }
 

@@ -6,6 +6,7 @@ mod error;
 mod meaning;
 mod metrics;
 mod policy;
+mod registry;
 mod stack;
 
 pub use count::{Count, CountFuture, CountLayer, Totals};
@@ -16,4 +17,6 @@ pub use policy::{
     BreakerPolicy, BudgetPolicy, BulkheadPolicy, DestinationPolicy, HedgingPolicy, InvalidPolicy,
     RepeatPolicy,
 };
+pub use registry::destinations;
 pub use stack::{Hedged, HedgingStack, Repeated, RepeatingStack, Single, SingleStack};
+pub use stampede_circuit_breaker::Forced;

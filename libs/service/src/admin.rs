@@ -11,7 +11,7 @@ use serde::Serialize;
 use stampede_telemetry::Metrics;
 use tower::ServiceExt;
 
-use crate::Readiness;
+use crate::{Readiness, destinations};
 
 /// How many connections it serves at once: a few probes and scrapers.
 pub(crate) const CONNECTIONS_MAX: usize = 32;
@@ -41,6 +41,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/startupz", get(startupz))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
+        .route("/destinations", get(destinations::show))
         .fallback(more)
         .with_state(admin)
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod command;
 mod database;
+mod destinations;
 pub mod env;
 mod error;
 pub mod extract;
