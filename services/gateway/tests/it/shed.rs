@@ -60,5 +60,5 @@ async fn browsing_is_shed_while_orders_go_on() {
     assert_eq!(hanging.await.unwrap().unwrap().status(), StatusCode::OK);
     eventually(PATIENCE, async || browse("/v1/shows").await.unwrap().status() == StatusCode::OK).await;
     let metrics = stage.metrics().await;
-    assert!(metrics.contains(r#"stampede_gateway_shed_requests_total{class="browse""#), "{metrics}");
+    assert!(metrics.contains(r#"stampede_gateway_shed_total{class="browse""#), "{metrics}");
 }
