@@ -1,17 +1,18 @@
 //! Asking another node: one attempt, or as many as the deadline allows where repeating is safe.
 
-use std::marker::PhantomData;
 use std::task::{Context, Poll};
-use std::time::{Instant as Clock, SystemTime};
+use std::time::{Duration, Instant as Clock, SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use stampede_contracts::function::{Answer, Safe};
-use stampede_contracts::{Code, Function, Problem, Repeatable, header};
+use stampede_contracts::{Class, Code, Function, Problem, Repeatable, header};
 use stampede_deadline::Deadline;
-use stampede_resilience::Error;
+use stampede_resilience::{Error, HedgingStack, InvalidPolicy, Meaning, RepeatingStack, SingleStack};
 use stampede_telemetry::trace;
 use tower::{Layer, Service, ServiceExt};
 use tracing::{Instrument, Span, field};
@@ -84,48 +85,61 @@ impl From<Error<Self>> for CallError {
     }
 }
 
+impl From<InvalidPolicy> for CallError {
+    fn from(error: InvalidPolicy) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
 impl From<serde_json::Error> for CallError {
     fn from(error: serde_json::Error) -> Self {
         Self::Malformed(error.to_string())
     }
 }
 
-/// The way to a function: one attempt, without any of the layers around it.
-struct Way<F> {
-    bus: Bus,
-    function: PhantomData<fn() -> F>,
+/// What a function is called and how it is asked; everything about it that its types do not say.
+#[derive(Clone, Copy)]
+struct Asked {
+    service: &'static str,
+    name: &'static str,
+    class: Class,
+    deadline: Duration,
 }
 
-/// A request on that way.
+impl Asked {
+    const fn of<F: Function>() -> Self {
+        Self { service: F::SERVICE, name: F::NAME, class: F::CLASS, deadline: F::DEADLINE }
+    }
+}
+
+/// A request on its way.
 #[derive(Clone)]
 struct Outgoing {
+    asked: Asked,
     subject: String,
     payload: Bytes,
 }
 
-impl<F> Clone for Way<F> {
-    fn clone(&self) -> Self {
-        Self { bus: self.bus.clone(), function: PhantomData }
-    }
-}
+/// A reply that nobody has read yet: the layers need not know of what type it is, so they are compiled once.
+type Reply = Box<RawValue>;
+type Means = fn(Result<&Reply, &CallError>) -> Meaning;
 
-impl<F: Function> Service<Outgoing> for Way<F> {
-    type Response = F::Reply;
+/// The way to whoever answers: one attempt, without any of the layers around it.
+#[derive(Clone)]
+struct Way(Bus);
+
+impl Service<Outgoing> for Way {
+    type Response = Reply;
     type Error = CallError;
-    type Future = BoxFuture<'static, Result<F::Reply, CallError>>;
+    type Future = BoxFuture<'static, Result<Reply, CallError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, Outgoing { subject, payload }: Outgoing) -> Self::Future {
-        let bus = self.bus.clone();
-        async move {
-            let own = Deadline::after(F::DEADLINE);
-            let deadline = stampede_deadline::current().map_or(own, |current| current.earlier(own));
-            bus.attempt::<F>(subject, payload, deadline).await
-        }
-        .boxed()
+    fn call(&mut self, outgoing: Outgoing) -> Self::Future {
+        let bus = self.0.clone();
+        async move { bus.attempt(outgoing).await }.boxed()
     }
 }
 
@@ -139,10 +153,9 @@ impl Bus {
         subject: String,
         request: &F::Request,
     ) -> Result<F::Reply, CallError> {
-        let outgoing = Outgoing { subject, payload: encode::<F>(request)? };
-        let callee = self.callees().of::<F>().map_err(|error| CallError::Malformed(error.to_string()))?;
-        let service = callee.single(meaning::<F::Reply>).layer(self.way::<F>());
-        bounded::<F, _>(service.oneshot(outgoing)).await
+        let outgoing = outgoing::<F>(subject, request)?;
+        let stack = self.callees().of::<F>()?.single(meaning as Means);
+        read(self.ask_once(stack, outgoing).await)
     }
 
     /// Asks again, with the same request and so the same key, while nobody listens, the queue is full, or an attempt
@@ -160,10 +173,9 @@ impl Bus {
         F: Function,
         F::Guarantee: Repeatable,
     {
-        let outgoing = Outgoing { subject, payload: encode::<F>(request)? };
-        let callee = self.callees().of::<F>().map_err(|error| CallError::Malformed(error.to_string()))?;
-        let service = callee.repeating(meaning::<F::Reply>).layer(self.way::<F>());
-        bounded::<F, _>(service.oneshot(outgoing)).await
+        let outgoing = outgoing::<F>(subject, request)?;
+        let stack = self.callees().of::<F>()?.repeating(meaning as Means);
+        read(self.ask_repeatedly(stack, outgoing).await)
     }
 
     /// Reads: like [`call_repeatedly`](Self::call_repeatedly), and asks a second time beside the first where that takes
@@ -175,56 +187,60 @@ impl Bus {
     where
         F: Function<Guarantee = Safe>,
     {
-        let outgoing = Outgoing { subject, payload: encode::<F>(request)? };
-        let callee = self.callees().of::<F>().map_err(|error| CallError::Malformed(error.to_string()))?;
-        let service = callee.hedging(meaning::<F::Reply>).layer(self.way::<F>());
-        bounded::<F, _>(service.oneshot(outgoing)).await
+        let outgoing = outgoing::<F>(subject, request)?;
+        let stack = self.callees().of::<F>()?.hedging(meaning as Means);
+        read(self.ask_hedged(stack, outgoing).await)
     }
 
-    fn way<F>(&self) -> Way<F> {
-        Way { bus: self.clone(), function: PhantomData }
+    async fn ask_once(&self, stack: SingleStack<Means>, outgoing: Outgoing) -> Result<Reply, CallError> {
+        bounded(outgoing.asked, stack.layer(Way(self.clone())).oneshot(outgoing)).await
     }
 
-    async fn attempt<F: Function>(
+    async fn ask_repeatedly(
         &self,
-        subject: String,
-        payload: Bytes,
-        deadline: Deadline,
-    ) -> Result<F::Reply, CallError> {
+        stack: RepeatingStack<Means>,
+        outgoing: Outgoing,
+    ) -> Result<Reply, CallError> {
+        bounded(outgoing.asked, stack.layer(Way(self.clone())).oneshot(outgoing)).await
+    }
+
+    async fn ask_hedged(&self, stack: HedgingStack<Means>, outgoing: Outgoing) -> Result<Reply, CallError> {
+        bounded(outgoing.asked, stack.layer(Way(self.clone())).oneshot(outgoing)).await
+    }
+
+    async fn attempt(&self, outgoing: Outgoing) -> Result<Reply, CallError> {
+        let Asked { service, name, .. } = outgoing.asked;
         let span = tracing::info_span!(
             "call",
-            otel.name = format!("{}/{}", F::SERVICE, F::NAME),
+            otel.name = format!("{service}/{name}"),
             otel.kind = "client",
             rpc.system = "nats",
-            rpc.service = F::SERVICE,
-            rpc.method = F::NAME,
-            messaging.destination.name = subject,
+            rpc.service = service,
+            rpc.method = name,
+            messaging.destination.name = outgoing.subject,
             "error.type" = field::Empty,
             otel.status_code = field::Empty,
         );
         let started = Clock::now();
-        let result = self.exchange::<F>(subject, payload, deadline).instrument(span.clone()).await;
+        let result = self.exchange(outgoing).instrument(span.clone()).await;
         let error = result.as_ref().err().map(CallError::as_str);
         if let Some(error) = error {
             record_error(&span, error);
         }
-        self.metrics().operation("request", &template::<F>(), error, started);
+        self.metrics().operation("request", &template(service, name), error, started);
         result
     }
 
-    async fn exchange<F: Function>(
-        &self,
-        subject: String,
-        payload: Bytes,
-        deadline: Deadline,
-    ) -> Result<F::Reply, CallError> {
+    async fn exchange(&self, Outgoing { asked, subject, payload }: Outgoing) -> Result<Reply, CallError> {
+        let own = Deadline::after(asked.deadline);
+        let deadline = stampede_deadline::current().map_or(own, |current| current.earlier(own));
         if deadline.is_expired() {
             return Err(CallError::TimedOut);
         }
         let mut headers = HeaderMap::new();
         headers.insert(stampede_deadline::HEADER, deadline.header().to_string());
         headers.insert(stampede_deadline::HEADER_AT, deadline.header_at(SystemTime::now()).to_string());
-        headers.insert(header::CLASS, of_call(F::CLASS).as_str());
+        headers.insert(header::CLASS, of_call(asked.class).as_str());
         if let Some(traceparent) = trace::traceparent() {
             headers.insert(header::TRACEPARENT, traceparent);
         }
@@ -239,20 +255,25 @@ impl Bus {
 }
 
 /// Whoever has no deadline of its own waits as long as the function says.
-async fn bounded<F: Function, T>(
-    call: impl Future<Output = Result<T, Error<CallError>>>,
-) -> Result<T, CallError> {
-    let deadline = stampede_deadline::current().unwrap_or_else(|| Deadline::after(F::DEADLINE));
+async fn bounded(
+    asked: Asked,
+    call: impl Future<Output = Result<Reply, Error<CallError>>>,
+) -> Result<Reply, CallError> {
+    let deadline = stampede_deadline::current().unwrap_or_else(|| Deadline::after(asked.deadline));
     Ok(stampede_deadline::scope(deadline, call).await?)
 }
 
-fn encode<F: Function>(request: &F::Request) -> Result<Bytes, serde_json::Error> {
-    serde_json::to_vec(request).map(Bytes::from)
+fn outgoing<F: Function>(subject: String, request: &F::Request) -> Result<Outgoing, CallError> {
+    Ok(Outgoing { asked: Asked::of::<F>(), subject, payload: serde_json::to_vec(request)?.into() })
+}
+
+fn read<T: DeserializeOwned>(reply: Result<Reply, CallError>) -> Result<T, CallError> {
+    Ok(serde_json::from_str(reply?.get())?)
 }
 
 /// How a function is named in metrics.
-pub(crate) fn template<F: Function>() -> String {
-    format!("{}.{}", F::SERVICE, F::NAME)
+pub(crate) fn template(service: &str, name: &str) -> String {
+    format!("{service}.{name}")
 }
 
 pub(crate) fn record_error(span: &Span, error: &str) {

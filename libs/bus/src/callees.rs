@@ -7,8 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use stampede_contracts::Function;
 use stampede_deadline::Clock;
 use stampede_resilience::{
-    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, HedgingPolicy,
-    InvalidPolicy, Meaning, RepeatPolicy,
+    BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, InvalidPolicy, Meaning, RepeatPolicy,
 };
 
 use crate::CallError;
@@ -21,18 +20,10 @@ use crate::CallError;
 const POLICY: DestinationPolicy = DestinationPolicy {
     deadline_ms: 600_000,
     attempt_ms: 30_000,
-    retry: RepeatPolicy { attempts_max: 1_000, pause_ms: 20, pause_max_ms: 500 },
-    hedge: HedgingPolicy { attempts_max: 2, per_mille: 950, delay_min_ms: 20, delay_max_ms: 1_000 },
+    retry: RepeatPolicy { attempts_max: 1_000, ..DestinationPolicy::DEFAULT.retry },
     budget: BudgetPolicy { per_mille: 200, reserve: 500, min_per_second: 50 },
-    breaker: BreakerPolicy {
-        percent: 50,
-        min_calls: 20,
-        window_ms: 10_000,
-        open_ms: 200,
-        open_max_ms: 5_000,
-        probes: 4,
-    },
     bulkhead: BulkheadPolicy { places: 512, waiting_max: 1_024, wait_ms: 1_000 },
+    ..DestinationPolicy::DEFAULT
 };
 
 /// The callees known so far, by name. Their number is that of the services in the contracts.

@@ -74,7 +74,7 @@ impl Responder {
         let offer = Offer {
             service: F::SERVICE,
             name: F::NAME,
-            template: template::<F>().into(),
+            template: template(F::SERVICE, F::NAME).into(),
             class: F::CLASS,
             deadline: F::DEADLINE,
             handle: Arc::new(handle),

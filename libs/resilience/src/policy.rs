@@ -133,6 +133,24 @@ pub enum InvalidPolicy {
 }
 
 impl DestinationPolicy {
+    /// For a service nearby that is called some hundred times a second and usually answers within milliseconds.
+    pub const DEFAULT: Self = Self {
+        deadline_ms: 3_000,
+        attempt_ms: 1_000,
+        retry: RepeatPolicy { attempts_max: 4, pause_ms: 20, pause_max_ms: 500 },
+        hedge: HedgingPolicy { attempts_max: 2, per_mille: 950, delay_min_ms: 20, delay_max_ms: 1_000 },
+        budget: BudgetPolicy { per_mille: 100, reserve: 20, min_per_second: 1 },
+        breaker: BreakerPolicy {
+            percent: 50,
+            min_calls: 20,
+            window_ms: 10_000,
+            open_ms: 200,
+            open_max_ms: 5_000,
+            probes: 4,
+        },
+        bulkhead: BulkheadPolicy { places: 64, waiting_max: 64, wait_ms: 100 },
+    };
+
     pub(crate) fn timeouts(&self) -> Result<(TimeoutLayer, TimeoutLayer), InvalidPolicy> {
         if self.attempt_ms > self.deadline_ms {
             return Err(InvalidPolicy::AttemptAboveDeadline);

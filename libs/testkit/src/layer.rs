@@ -152,18 +152,19 @@ impl Drop for Running {
     }
 }
 
+/// A layer that can stand around a [`Probe`]; every layer that can is one.
+pub trait ProbeLayer: Layer<Probe, Service: Service<Ask, Response = (), Error: fmt::Debug> + Clone> {}
+
+impl<L> ProbeLayer for L where L: Layer<Probe, Service: Service<Ask, Response = (), Error: fmt::Debug> + Clone>
+{}
+
 /// Plays the whole contract against layers that `make` makes, each with fresh state: readiness, clones, cancellation,
 /// a future that is never polled, a panic inside. The layer must let at least one [`Ask::Answer`] at a time pass, and
 /// must not take dropped or panicking calls for a reason to refuse (give a breaker a high threshold).
 ///
 /// # Panics
 /// With the rule that was broken.
-pub async fn keeps_the_contract<L>(make: impl Fn() -> L)
-where
-    L: Layer<Probe>,
-    L::Service: Service<Ask, Response = ()> + Clone,
-    <L::Service as Service<Ask>>::Error: fmt::Debug,
-{
+pub async fn keeps_the_contract<L: ProbeLayer>(make: impl Fn() -> L) {
     waits_for_the_inner_service(&make()).await;
     passes_on_that_the_inner_service_is_broken(&make()).await;
     idle_clones_hold_nothing(&make()).await;
@@ -177,11 +178,7 @@ where
 ///
 /// # Panics
 /// When one of them does not refuse.
-pub async fn shares_its_state<L>(layer: &L, use_up: impl AsyncFn(&mut L::Service))
-where
-    L: Layer<Probe>,
-    L::Service: Service<Ask, Response = ()> + Clone,
-{
+pub async fn shares_its_state<L: ProbeLayer>(layer: &L, use_up: impl AsyncFn(&mut L::Service)) {
     let probe = Probe::default();
     let mut first = layer.layer(probe.clone());
     let (mut cloned, mut made_again) = (first.clone(), layer.layer(probe.clone()));
@@ -211,12 +208,7 @@ pub async fn ask<S: Service<Ask>>(service: &mut S, ask: Ask) -> Result<S::Respon
     service.ready().await?.call(ask).await
 }
 
-async fn waits_for_the_inner_service<L>(layer: &L)
-where
-    L: Layer<Probe>,
-    L::Service: Service<Ask, Response = ()> + Clone,
-    <L::Service as Service<Ask>>::Error: fmt::Debug,
-{
+async fn waits_for_the_inner_service(layer: &impl ProbeLayer) {
     let probe = Probe::default();
     let mut service = layer.layer(probe.clone());
     probe.be_ready(false);
@@ -239,11 +231,7 @@ where
     never_called_unready(&probe);
 }
 
-async fn passes_on_that_the_inner_service_is_broken<L>(layer: &L)
-where
-    L: Layer<Probe>,
-    L::Service: Service<Ask, Response = ()> + Clone,
-{
+async fn passes_on_that_the_inner_service_is_broken(layer: &impl ProbeLayer) {
     let probe = Probe::default();
     probe.seen.broken.store(true, Ordering::SeqCst);
     if ask(&mut layer.layer(probe.clone()), Ask::Answer).await.is_ok() {
@@ -254,12 +242,7 @@ where
     }
 }
 
-async fn idle_clones_hold_nothing<L>(layer: &L)
-where
-    L: Layer<Probe>,
-    L::Service: Service<Ask, Response = ()> + Clone,
-    <L::Service as Service<Ask>>::Error: fmt::Debug,
-{
+async fn idle_clones_hold_nothing(layer: &impl ProbeLayer) {
     let probe = Probe::default();
     let mut service = layer.layer(probe.clone());
     let mut idle = Vec::new();
@@ -278,12 +261,7 @@ where
     never_called_unready(&probe);
 }
 
-async fn a_dropped_call_holds_nothing<L>(layer: &L)
-where
-    L: Layer<Probe>,
-    L::Service: Service<Ask, Response = ()> + Clone,
-    <L::Service as Service<Ask>>::Error: fmt::Debug,
-{
+async fn a_dropped_call_holds_nothing(layer: &impl ProbeLayer) {
     let probe = Probe::default();
     let mut service = layer.layer(probe.clone());
     for _ in 0..MANY {
@@ -302,12 +280,7 @@ where
     never_called_unready(&probe);
 }
 
-async fn a_call_never_polled_holds_nothing<L>(layer: &L)
-where
-    L: Layer<Probe>,
-    L::Service: Service<Ask, Response = ()> + Clone,
-    <L::Service as Service<Ask>>::Error: fmt::Debug,
-{
+async fn a_call_never_polled_holds_nothing(layer: &impl ProbeLayer) {
     let probe = Probe::default();
     let mut service = layer.layer(probe.clone());
     for _ in 0..MANY {
@@ -323,12 +296,7 @@ where
     never_called_unready(&probe);
 }
 
-async fn a_panic_inside_holds_nothing<L>(layer: &L)
-where
-    L: Layer<Probe>,
-    L::Service: Service<Ask, Response = ()> + Clone,
-    <L::Service as Service<Ask>>::Error: fmt::Debug,
-{
+async fn a_panic_inside_holds_nothing(layer: &impl ProbeLayer) {
     let probe = Probe::default();
     let mut service = layer.layer(probe.clone());
     for round in 0..MANY {

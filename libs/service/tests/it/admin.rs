@@ -7,10 +7,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use stampede_contracts::function::Once;
 use stampede_deadline::Clock;
-use stampede_resilience::{
-    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, Forced, HedgingPolicy,
-    Meaning, RepeatPolicy,
-};
+use stampede_resilience::{Destination, DestinationPolicy, Forced, Meaning};
 use stampede_service::{HttpLimits, stack};
 use stampede_testkit::eventually;
 use tower::{Layer, ServiceExt};
@@ -70,7 +67,8 @@ async fn it_shows_whom_the_process_calls_and_how_that_goes() {
     let of = |shown: Value| shown.as_array().unwrap().iter().find(|one| one["name"] == "inventory").cloned();
     assert_eq!(of(shown().await), None);
 
-    let inventory = Destination::<Once>::try_new("inventory", &policy(), Clock::system()).unwrap();
+    let inventory =
+        Destination::<Once>::try_new("inventory", &DestinationPolicy::DEFAULT, Clock::system()).unwrap();
     inventory.breaker().force(Some(Forced::Open));
     let call = inventory.single(|_: Result<&(), &Infallible>| Meaning::Answer);
     let refused = call.layer(tower::service_fn(async |()| Ok::<_, Infallible>(()))).oneshot(()).await;
@@ -79,25 +77,6 @@ async fn it_shows_whom_the_process_calls_and_how_that_goes() {
     let inventory = of(shown().await).unwrap();
     assert_eq!((&inventory["circuit"], &inventory["refused_open"]), (&json!("open"), &json!(1)));
     assert_eq!((&inventory["places"], &inventory["retry_tokens"]), (&json!(64), &json!(20)));
-}
-
-fn policy() -> DestinationPolicy {
-    DestinationPolicy {
-        deadline_ms: 1_000,
-        attempt_ms: 500,
-        retry: RepeatPolicy { attempts_max: 3, pause_ms: 10, pause_max_ms: 100 },
-        hedge: HedgingPolicy { attempts_max: 2, per_mille: 950, delay_min_ms: 5, delay_max_ms: 100 },
-        budget: BudgetPolicy { per_mille: 100, reserve: 20, min_per_second: 1 },
-        breaker: BreakerPolicy {
-            percent: 50,
-            min_calls: 20,
-            window_ms: 10_000,
-            open_ms: 500,
-            open_max_ms: 5_000,
-            probes: 2,
-        },
-        bulkhead: BulkheadPolicy { places: 64, waiting_max: 64, wait_ms: 100 },
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

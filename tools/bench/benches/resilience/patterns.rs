@@ -16,10 +16,7 @@ use stampede_hedge as hedge;
 use stampede_hedge::{Delay, Hedge, HedgeLayer, HedgePolicy};
 use stampede_load_shed::{LoadShed, LoadShedLayer, Priority, Sample, Settings};
 use stampede_rate_limit::{Quota, RateLimiter};
-use stampede_resilience::{
-    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, HedgingPolicy, Meaning,
-    RepeatPolicy,
-};
+use stampede_resilience::{Destination, DestinationPolicy, Meaning};
 use stampede_retry::{Backoff, Budget, BudgetSettings, RetryLayer, RetryPolicy, Verdict};
 use tower::retry::budget::{Budget as _, TpsBudget};
 use tower::{Layer, Service};
@@ -223,23 +220,7 @@ fn hedging(c: &mut Criterion) {
 }
 
 pub fn destination() -> Destination<Safe> {
-    let policy = DestinationPolicy {
-        deadline_ms: 3_000,
-        attempt_ms: 1_000,
-        retry: RepeatPolicy { attempts_max: 3, pause_ms: 20, pause_max_ms: 200 },
-        hedge: HedgingPolicy { attempts_max: 2, per_mille: 950, delay_min_ms: 5, delay_max_ms: 500 },
-        budget: BudgetPolicy { per_mille: 100, reserve: 10, min_per_second: 1 },
-        breaker: BreakerPolicy {
-            percent: 50,
-            min_calls: 20,
-            window_ms: 10_000,
-            open_ms: 500,
-            open_max_ms: 5_000,
-            probes: 2,
-        },
-        bulkhead: BulkheadPolicy { places: 100, waiting_max: 100, wait_ms: 100 },
-    };
-    Destination::try_new("bench", &policy, Clock::system()).unwrap()
+    Destination::try_new("bench", &DestinationPolicy::DEFAULT, Clock::system()).unwrap()
 }
 
 pub fn means(answer: Result<&u64, &Failed>) -> Meaning {

@@ -9,8 +9,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use stampede_contracts::function::Keyed;
 use stampede_deadline::Clock;
 use stampede_resilience::{
-    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, Error, HedgingPolicy,
-    InvalidPolicy, Meaning, RepeatPolicy,
+    BreakerPolicy, BulkheadPolicy, Destination, DestinationPolicy, Error, InvalidPolicy, Meaning,
 };
 use tower::{Layer, Service, ServiceExt};
 
@@ -33,23 +32,10 @@ fn policy(timeout: Duration) -> DestinationPolicy {
     DestinationPolicy {
         deadline_ms: timeout_ms.saturating_mul(2),
         attempt_ms: timeout_ms,
-        retry: RepeatPolicy { attempts_max: 1, pause_ms: 1, pause_max_ms: 1 },
-        hedge: HedgingPolicy {
-            attempts_max: 2,
-            per_mille: 999,
-            delay_min_ms: timeout_ms,
-            delay_max_ms: timeout_ms,
-        },
-        budget: BudgetPolicy { per_mille: 0, reserve: 0, min_per_second: 0 },
-        breaker: BreakerPolicy {
-            percent: 50,
-            min_calls: 10,
-            window_ms: 10_000,
-            open_ms: 500,
-            open_max_ms: 5_000,
-            probes: 2,
-        },
+        // A provider is called less often than a service, and its outages last longer.
+        breaker: BreakerPolicy { min_calls: 10, open_ms: 500, ..DestinationPolicy::DEFAULT.breaker },
         bulkhead: BulkheadPolicy { places: 64, waiting_max: 256, wait_ms: timeout_ms },
+        ..DestinationPolicy::DEFAULT
     }
 }
 
