@@ -5,8 +5,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use crossbeam_utils::CachePadded;
-
 use crate::sync::{AtomicU64, Mutex, MutexGuard};
 
 /// Set while somebody waits, or while places have to be taken away that are in use. Then the word is changed with the
@@ -18,9 +16,7 @@ const PLACE: u64 = 2;
 /// Free places and who waits for one, first come, first served.
 #[derive(Debug)]
 pub(crate) struct Permits {
-    /// On a cache line of its own: beside the count of handles, which every call writes as well, two threads would cost
-    /// seven times as much as one.
-    word: CachePadded<AtomicU64>,
+    word: AtomicU64,
     line: Mutex<Line>,
 }
 
@@ -46,10 +42,7 @@ pub(crate) enum Turn {
 
 impl Permits {
     pub(crate) fn new(places: u32) -> Self {
-        Self {
-            word: CachePadded::new(AtomicU64::new(u64::from(places) * PLACE)),
-            line: Mutex::new(Line::default()),
-        }
+        Self { word: AtomicU64::new(u64::from(places) * PLACE), line: Mutex::new(Line::default()) }
     }
 
     /// Takes a place if one is free and nobody waits.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crossbeam_utils::CachePadded;
 use stampede_deadline::{Clock, Moment};
 
 use crate::sync::AtomicU64;
@@ -47,8 +46,7 @@ pub struct Budget(Arc<State>);
 struct State {
     deposit: u64,
     full: u64,
-    /// On a cache line of its own: every call writes the count of handles beside it.
-    savings: CachePadded<AtomicU64>,
+    savings: AtomicU64,
     /// The guaranteed rate as GCRA: when its bucket will be full again, in nanoseconds of the clock.
     floor_at: AtomicU64,
     floor_interval: Option<Duration>,
@@ -71,7 +69,7 @@ impl Budget {
         Ok(Self(Arc::new(State {
             deposit: u64::from(settings.per_mille),
             full,
-            savings: CachePadded::new(AtomicU64::new(full)),
+            savings: AtomicU64::new(full),
             floor_at: AtomicU64::new(0),
             floor_interval: Duration::from_secs(1).checked_div(settings.min_per_second),
             clock,
