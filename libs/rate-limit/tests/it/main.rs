@@ -94,6 +94,19 @@ async fn whoever_has_no_quota_is_neither_counted_nor_told_of_one() {
     }
 }
 
+#[tokio::test]
+async fn a_tighter_quota_further_in_has_spoken() {
+    let inner = service_fn(async |_: Request<()>| {
+        let mut answer = Response::new(String::new());
+        answer.headers_mut().insert("ratelimit", r#""tight";r=0;t=9"#.parse().unwrap());
+        Ok::<_, Infallible>(answer)
+    });
+    let charge = |_: &Request<()>| Some(Charge::one("somebody"));
+    let layer = RateLimitLayer::new(limiter(4), charge, |_: &Decision| Response::new(String::new()));
+    let answer = layer.layer(inner).oneshot(Request::new(())).await.unwrap();
+    assert_eq!(answer.headers()["ratelimit"], r#""tight";r=0;t=9"#);
+}
+
 /// axum applies a layer again for every connection and route.
 #[tokio::test]
 async fn several_connections_to_a_real_router_share_one_quota() {

@@ -159,6 +159,30 @@ async fn one_deadline_bounds_all_attempts_and_each_sees_the_shorter_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_a_deadline_of_the_caller_the_policys_own_bounds_all_attempts() {
+    let policy = changed(|policy| policy.deadline_ms = 250);
+    let started = Instant::now();
+    let mut once = destination::<Once>(&policy).single(means::<()>).layer(Probe::default());
+    assert_eq!(ask(&mut once, Ask::Hang).await, Err(Error::TimedOut));
+    assert_eq!(started.elapsed(), 100 * MS, "one attempt");
+
+    let started = Instant::now();
+    let mut repeating = destination::<Keyed>(&policy).repeating(means::<()>).layer(Probe::default());
+    assert_eq!(ask(&mut repeating, Ask::Hang).await, Err(Error::TimedOut));
+    // Two attempts with their pause, and the third or the pause before it does not fit in any more.
+    assert!((200 * MS..=251 * MS).contains(&started.elapsed()), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_not_change_is_not_hedged() {
+    let (destination, probe) = (destination::<Safe>(&policy()), Probe::default());
+    let broken = |_: Result<&(), &Failed>| Meaning::Broken;
+    let mut service = destination.hedging(broken).layer(probe.clone());
+    assert_eq!(ask(&mut service, Ask::Fail).await, Err(Error::Inner(Failed)));
+    assert_eq!((probe.calls(), destination.health().hedge.hedged), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_is_not_repeated_and_a_broken_callee_neither() {
     for meaning in [Meaning::Answer, Meaning::Broken] {
         let probe = Probe::default();
@@ -250,7 +274,18 @@ async fn a_policy_is_changed_while_calls_are_made() {
 
     let wrong = changed(|policy| (policy.bulkhead.places, policy.breaker.percent) = (3, 0));
     assert!(matches!(destination.set_policy(&wrong), Err(InvalidPolicy::Breaker(_))));
+    let nobody = changed(|policy| policy.bulkhead.places = 0);
+    assert!(matches!(destination.set_policy(&nobody), Err(InvalidPolicy::Bulkhead(_))));
     assert_eq!(destination.health().bulkhead.places, 7, "nothing of a wrong policy is taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_takes_its_new_policy() {
+    let destination = destination::<Once>(&policy());
+    let mut service = destination.single(means::<()>).layer(Probe::default());
+    destination.set_policy(&changed(|policy| policy.breaker.min_calls = 1)).unwrap();
+    let _ = ask(&mut service, Ask::Fail).await;
+    assert_eq!(destination.health().breaker.state, State::Open);
 }
 
 #[test]
