@@ -5,8 +5,8 @@ use std::time::{Duration, Instant as Clock, SystemTime};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use stampede_contracts::function::{Answer, Safe};
@@ -18,7 +18,7 @@ use tower::{Layer, Service, ServiceExt};
 use tracing::{Instrument, Span, field};
 
 use crate::Bus;
-use crate::callees::meaning;
+use crate::callee::meaning;
 use crate::class::of_call;
 use crate::replies::Unanswered;
 
@@ -154,8 +154,11 @@ impl Bus {
         request: &F::Request,
     ) -> Result<F::Reply, CallError> {
         let outgoing = outgoing::<F>(subject, request)?;
-        let stack = self.callees().of::<F>()?.single(meaning as Means);
-        read(self.ask_once(stack, outgoing).await)
+        let callee = self.callee::<F>()?;
+        if !callee.is_on() {
+            return read(self.ask_plainly(outgoing).await);
+        }
+        read(self.ask_once(callee.single(meaning as Means), outgoing).await)
     }
 
     /// Asks again, with the same request and so the same key, while nobody listens, the queue is full, or an attempt
@@ -174,8 +177,11 @@ impl Bus {
         F::Guarantee: Repeatable,
     {
         let outgoing = outgoing::<F>(subject, request)?;
-        let stack = self.callees().of::<F>()?.repeating(meaning as Means);
-        read(self.ask_repeatedly(stack, outgoing).await)
+        let callee = self.callee::<F>()?;
+        if !callee.is_on() {
+            return read(self.ask_plainly(outgoing).await);
+        }
+        read(self.ask_repeatedly(callee.repeating(meaning as Means), outgoing).await)
     }
 
     /// Reads: like [`call_repeatedly`](Self::call_repeatedly), and asks a second time beside the first where that takes
@@ -188,8 +194,16 @@ impl Bus {
         F: Function<Guarantee = Safe>,
     {
         let outgoing = outgoing::<F>(subject, request)?;
-        let stack = self.callees().of::<F>()?.hedging(meaning as Means);
-        read(self.ask_hedged(stack, outgoing).await)
+        let callee = self.callee::<F>()?;
+        if !callee.is_on() {
+            return read(self.ask_plainly(outgoing).await);
+        }
+        read(self.ask_hedged(callee.hedging(meaning as Means), outgoing).await)
+    }
+
+    async fn ask_plainly(&self, outgoing: Outgoing) -> Result<Reply, CallError> {
+        let attempt = self.attempt(outgoing.clone()).map_err(Error::Inner);
+        bounded(outgoing.asked, attempt).await
     }
 
     async fn ask_once(&self, stack: SingleStack<Means>, outgoing: Outgoing) -> Result<Reply, CallError> {

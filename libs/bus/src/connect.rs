@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions};
+use stampede_resilience::Destinations;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::callees::Callees;
 use crate::metrics::Metrics;
 use crate::replies::Replies;
 use crate::watched::Watched;
@@ -97,17 +97,27 @@ struct Inner {
     replies: Replies,
     watched: Arc<Watched>,
     metrics: Metrics,
-    callees: Callees,
+    destinations: Destinations,
     service: String,
 }
 
 impl Bus {
-    /// Connects, and keeps connected: after this the client library comes back by itself, as often as needed.
+    /// Connects, and keeps connected: after this the client library comes back by itself, as often as needed. Whoever
+    /// has no policies of its own, a test or a tool, calls by those of this crate.
     ///
     /// # Errors
     /// [`ConnectError::Refused`] at once when user or password are wrong; [`ConnectError::Unreachable`] when there was
     /// no server for half a minute.
     pub async fn connect(settings: Settings) -> Result<Self, ConnectError> {
+        Self::connect_with(settings, Destinations::default()).await
+    }
+
+    /// Like [`connect`](Self::connect), and calls each of these destinations as its policy says: a service by its name,
+    /// and JetStream, to which messages are published, as `jetstream`.
+    ///
+    /// # Errors
+    /// See [`connect`](Self::connect).
+    pub async fn connect_with(settings: Settings, destinations: Destinations) -> Result<Self, ConnectError> {
         let metrics = Metrics::new();
         let watched = Arc::new(Watched::new(metrics.clone()));
         let client = reach(&settings, &watched).await?;
@@ -115,12 +125,13 @@ impl Bus {
             .await
             .map_err(|source| ConnectError::Unusable { url: settings.url.clone(), source: source.into() })?;
         let jetstream = async_nats::jetstream::new(client.clone());
-        let (callees, service) = (Callees::default(), settings.service);
-        Ok(Self { inner: Arc::new(Inner { client, jetstream, replies, watched, metrics, callees, service }) })
+        let service = settings.service;
+        let inner = Inner { client, jetstream, replies, watched, metrics, destinations, service };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    pub(crate) fn callees(&self) -> &Callees {
-        &self.inner.callees
+    pub(crate) fn destinations(&self) -> &Destinations {
+        &self.inner.destinations
     }
 
     /// Whether there is a connection now. A server that hangs is noticed after some six seconds.

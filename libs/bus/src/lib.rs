@@ -2,7 +2,7 @@
 
 mod bucket;
 mod call;
-mod callees;
+mod callee;
 mod class;
 mod connect;
 mod consumer;

@@ -1,5 +1,6 @@
 //! Publishing with an acknowledgement.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant as Clock};
 
 use async_nats::HeaderMap;
@@ -8,8 +9,10 @@ use async_nats::jetstream::response::Response;
 use bytes::Bytes;
 use futures::future::join_all;
 use stampede_contracts::header;
+use stampede_resilience::{Error, Meaning};
 use stampede_telemetry::trace;
 use tokio::time::Instant;
+use tower::{Layer, ServiceExt, service_fn};
 use tracing::{Instrument, Span, field};
 
 use crate::replies::{Pending, Unanswered};
@@ -36,6 +39,9 @@ pub enum PublishError {
     /// It asked to be stored only if nothing newer lies under its subject, and something does.
     #[error("something newer lies under this subject")]
     Outdated,
+    /// It was not sent: publishing has failed too often just now, or too many batches are on their way.
+    #[error("not sent: {0}")]
+    NotSent(String),
     /// There is no connection.
     #[error("there is no connection to NATS")]
     Unavailable,
@@ -56,6 +62,7 @@ impl PublishError {
             Self::NoStream => "no_stream",
             Self::Full(_) => "full",
             Self::Outdated => "outdated",
+            Self::NotSent(_) => "not_sent",
             Self::Unavailable => "disconnected",
             Self::TimedOut => "timed_out",
             Self::Unsendable(_) => "unsendable",
@@ -102,7 +109,10 @@ impl Bus {
             }
         }
         async {
-            let results = self.send_all(messages).await;
+            let results = match self.through_layers(|| self.send_all(messages), batch_meaning).await {
+                Ok(results) => results,
+                Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
+            };
             if results.iter().any(Result::is_err) {
                 Span::current().record("otel.status_code", "ERROR");
             }
@@ -141,9 +151,57 @@ impl Bus {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<(), PublishError> {
-        let deadline = Instant::now() + ACKNOWLEDGED_WITHIN;
-        acknowledged(self.send(subject, headers, payload, deadline).await, deadline).await
+        let store = || async {
+            let deadline = Instant::now() + ACKNOWLEDGED_WITHIN;
+            let pending = self.send(subject.clone(), headers.clone(), payload.clone(), deadline).await;
+            acknowledged(pending, deadline).await
+        };
+        self.through_layers(store, meaning).await?
     }
+
+    /// Sends through the layers around JetStream, once: whoever publishes comes again by itself.
+    async fn through_layers<T, Fut>(
+        &self,
+        send: impl Fn() -> Fut,
+        meaning: fn(&T) -> Meaning,
+    ) -> Result<T, PublishError>
+    where
+        Fut: Future<Output = T>,
+    {
+        let streams = self.streams().map_err(|error| PublishError::NotSent(error.to_string()))?;
+        if !streams.is_on() {
+            return Ok(send().await);
+        }
+        let means = move |sent: Result<&T, &Infallible>| match sent {
+            Ok(sent) => meaning(sent),
+            Err(never) => match *never {},
+        };
+        let sending = service_fn(|()| {
+            let sent = send();
+            async { Ok::<T, Infallible>(sent.await) }
+        });
+        streams.single(means).layer(sending).oneshot(()).await.map_err(|error| match error {
+            Error::TimedOut => PublishError::TimedOut,
+            Error::Open(_) | Error::Crowded(_) => PublishError::NotSent(error.to_string()),
+            Error::Inner(never) => match never {},
+        })
+    }
+}
+
+/// What the fate of a message says of JetStream. One that is full pushes back, and is well.
+fn meaning(sent: &Result<(), PublishError>) -> Meaning {
+    match sent {
+        Err(PublishError::NoStream | PublishError::Unavailable | PublishError::TimedOut) => {
+            Meaning::Unavailable(None)
+        }
+        Ok(()) | Err(_) => Meaning::Answer,
+    }
+}
+
+/// A batch is one call. One stream that is away says nothing of the others: only when all is lost, JetStream is.
+fn batch_meaning(sent: &Vec<Result<(), PublishError>>) -> Meaning {
+    let all_lost = !sent.is_empty() && sent.iter().all(|sent| meaning(sent) != Meaning::Answer);
+    if all_lost { Meaning::Unavailable(None) } else { Meaning::Answer }
 }
 
 async fn acknowledged(pending: Result<Pending, Unanswered>, deadline: Instant) -> Result<(), PublishError> {

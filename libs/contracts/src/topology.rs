@@ -105,6 +105,9 @@ pub const ADVISORIES: &str = "ADVISORIES";
 /// Bucket: show → its blocks with their shards.
 pub const LAYOUT: &str = "layout";
 
+/// Bucket: `<service>.<destination>` → what replaces numbers of the blueprint's policy, as a JSON Merge Patch.
+pub const POLICIES: &str = "policies";
+
 /// Every stream.
 pub const STREAMS: &[Stream] = &[
     Stream {
@@ -218,13 +221,22 @@ pub fn advisory_subject(consumer: &Consumer) -> String {
 }
 
 /// Every bucket.
-pub const BUCKETS: &[Bucket] = &[Bucket {
-    name: LAYOUT,
-    description: "show → its blocks with their shards",
-    writer: "inventory",
-    readers: &["gateway"],
-    max_bytes: 64 * MIB,
-}];
+pub const BUCKETS: &[Bucket] = &[
+    Bucket {
+        name: LAYOUT,
+        description: "show → its blocks with their shards",
+        writer: "inventory",
+        readers: &["gateway"],
+        max_bytes: 64 * MIB,
+    },
+    Bucket {
+        name: POLICIES,
+        description: "policies that are replaced while services run",
+        writer: "operator",
+        readers: &["gateway", "lobby", "catalog", "inventory", "orders", "payments", "notify"],
+        max_bytes: MIB,
+    },
+];
 
 /// Every user: one a service with only its subjects, and the operator.
 pub fn users() -> Vec<User> {

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use stampede_bulkhead as bulkhead;
 use stampede_bulkhead::{Bulkhead, BulkheadLayer};
 use stampede_circuit_breaker as breaker;
 use stampede_circuit_breaker::{CircuitBreaker, CircuitBreakerLayer};
-use stampede_contracts::function::Safe;
+use stampede_contracts::function::{Guarantee, Safe};
 use stampede_contracts::{Function, Repeatable};
 use stampede_deadline::{Clock, TimeoutLayer};
 use stampede_hedge as hedge;
@@ -17,8 +18,8 @@ use stampede_retry::{Budget, RetryLayer, RetryPolicy};
 
 use crate::count::Counters;
 use crate::{
-    CountLayer, DestinationPolicy, HedgingStack, InvalidPolicy, RepeatingStack, Sees, SingleStack, Totals,
-    metrics, registry,
+    CountLayer, DestinationPolicy, HedgingStack, InvalidPolicy, RepeatingStack, Sees, SingleStack, Stack,
+    Totals, metrics, registry,
 };
 
 /// The state of all calls to one destination, and how they are made. A handle: clones, and all stacks made from them,
@@ -51,7 +52,7 @@ use crate::{
 /// ```
 ///
 /// ```
-/// use stampede_contracts::function::Safe;
+/// use stampede_contracts::function::{Guarantee, Safe};
 /// fn hedge(shows: stampede_resilience::Destination<Safe>) {
 ///     let _ = shows.hedging(|_: Result<&(), &()>| stampede_resilience::Meaning::Answer);
 /// }
@@ -67,11 +68,13 @@ pub(crate) struct Shared {
     bulkhead: Bulkhead,
     counters: Arc<Counters>,
     clock: Clock,
+    is_on: AtomicBool,
     settings: RwLock<Settings>,
 }
 
 #[derive(Clone)]
 struct Settings {
+    policy: DestinationPolicy,
     deadline: TimeoutLayer,
     attempt: TimeoutLayer,
     retry: RetryPolicy,
@@ -114,6 +117,7 @@ impl<G> Destination<G> {
             name,
             bulkhead: policy.bulkhead()?,
             counters: Arc::default(),
+            is_on: AtomicBool::new(policy.stack == Stack::On),
             settings: RwLock::new(Settings::try_new(policy, clock.clone())?),
             clock,
         });
@@ -133,8 +137,20 @@ impl<G> Destination<G> {
         let settings = Settings::try_new(policy, self.shared.clock.clone())?;
         self.shared.breaker.set_policy(breaker);
         self.shared.bulkhead.set_places(policy.bulkhead.places);
+        self.shared.is_on.store(policy.stack == Stack::On, Ordering::Relaxed);
         *self.shared.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
         Ok(())
+    }
+
+    /// Whether calls go through its layers. Where they do not, the caller leaves them out: a layer that is asked whether it
+    /// is there costs as much as one that is.
+    pub fn is_on(&self) -> bool {
+        self.shared.is_on.load(Ordering::Relaxed)
+    }
+
+    /// The policy that is in force.
+    pub fn policy(&self) -> DestinationPolicy {
+        self.shared.settings().policy
     }
 
     /// The circuit, for an operator who wants to force it.
@@ -149,6 +165,11 @@ impl<G> Destination<G> {
 
     /// The same destination, as the caller of this function: what may be done is what its guarantee allows.
     pub fn offering<F: Function>(&self) -> Destination<F::Guarantee> {
+        self.promising()
+    }
+
+    /// The same destination, as the caller of functions with this guarantee.
+    pub fn promising<H: Guarantee>(&self) -> Destination<H> {
         Destination { shared: Arc::clone(&self.shared), guarantee: PhantomData }
     }
 
@@ -203,7 +224,7 @@ impl Settings {
         let (deadline, attempt) = policy.timeouts()?;
         let budget = policy.budget(clock.clone())?;
         let hedge = policy.hedge(budget.clone(), clock)?;
-        Ok(Self { deadline, attempt, retry: policy.retry(budget)?, hedge })
+        Ok(Self { policy: *policy, deadline, attempt, retry: policy.retry(budget)?, hedge })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod count;
 mod destination;
+mod destinations;
 mod error;
 mod meaning;
 mod metrics;
@@ -11,11 +12,12 @@ mod stack;
 
 pub use count::{Count, CountFuture, CountLayer, Totals};
 pub use destination::{Destination, Health};
+pub use destinations::{Destinations, InvalidDestination};
 pub use error::Error;
 pub use meaning::{Meaning, Means, Sees};
 pub use policy::{
     BreakerPolicy, BudgetPolicy, BulkheadPolicy, DestinationPolicy, HedgingPolicy, InvalidPolicy,
-    RepeatPolicy,
+    RepeatPolicy, Stack,
 };
 pub use registry::destinations;
 pub use stack::{Hedged, HedgingStack, Repeated, RepeatingStack, Single, SingleStack};

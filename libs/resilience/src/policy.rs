@@ -19,20 +19,37 @@ const HEDGE_SAMPLES_MIN: u32 = 50;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DestinationPolicy {
+    /// Whether there are any layers around a call.
+    #[serde(default)]
+    pub stack: Stack,
     /// The longest time for a call with all its attempts; a request's deadline only shortens it.
     pub deadline_ms: u64,
     /// The longest time for one attempt.
     pub attempt_ms: u64,
     /// How calls that may be repeated are repeated.
+    #[serde(default)]
     pub retry: RepeatPolicy,
     /// When calls that only read are made a second time beside the first.
+    #[serde(default)]
     pub hedge: HedgingPolicy,
     /// What all repetitions together, retries and hedges, may add to the load.
+    #[serde(default)]
     pub budget: BudgetPolicy,
     /// When calls are not made at all.
     pub breaker: BreakerPolicy,
     /// How many calls may be under way.
     pub bulkhead: BulkheadPolicy,
+}
+
+/// Whether calls go through the layers. To switch them off is for whoever wants to see what they do, or cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stack {
+    /// Through all of them.
+    #[default]
+    On,
+    /// Straight to the callee: once, counted by nobody, bounded by the caller's deadline alone.
+    Off,
 }
 
 /// Repetitions: full jitter under a ceiling that doubles.
@@ -132,9 +149,29 @@ pub enum InvalidPolicy {
     Bulkhead(#[from] InvalidBulkhead),
 }
 
+/// What counts for calls that are made once does not have to be said; these are for the others that say nothing.
+impl Default for RepeatPolicy {
+    fn default() -> Self {
+        DestinationPolicy::DEFAULT.retry
+    }
+}
+
+impl Default for HedgingPolicy {
+    fn default() -> Self {
+        DestinationPolicy::DEFAULT.hedge
+    }
+}
+
+impl Default for BudgetPolicy {
+    fn default() -> Self {
+        DestinationPolicy::DEFAULT.budget
+    }
+}
+
 impl DestinationPolicy {
     /// For a service nearby that is called some hundred times a second and usually answers within milliseconds.
     pub const DEFAULT: Self = Self {
+        stack: Stack::On,
         deadline_ms: 3_000,
         attempt_ms: 1_000,
         retry: RepeatPolicy { attempts_max: 4, pause_ms: 20, pause_max_ms: 500 },
@@ -150,6 +187,21 @@ impl DestinationPolicy {
         },
         bulkhead: BulkheadPolicy { places: 64, waiting_max: 64, wait_ms: 100 },
     };
+
+    /// Whether it can be used.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] with the first rule that is broken.
+    pub fn check(&self) -> Result<(), InvalidPolicy> {
+        let clock = Clock::system();
+        let budget = self.budget(clock.clone())?;
+        self.timeouts()?;
+        self.retry(budget.clone())?;
+        self.hedge(budget, clock)?;
+        self.breaker()?;
+        self.bulkhead()?;
+        Ok(())
+    }
 
     pub(crate) fn timeouts(&self) -> Result<(TimeoutLayer, TimeoutLayer), InvalidPolicy> {
         if self.attempt_ms > self.deadline_ms {

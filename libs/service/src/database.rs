@@ -6,6 +6,7 @@ use opentelemetry::KeyValue;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
+use stampede_blueprint::Database;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::env::EnvError;
@@ -23,13 +24,17 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Opens the pool as soon as the database can be reached.
-pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, Error> {
-    let options = pool_options(settings)?;
-    wait_for(&options, settings).await?;
+/// The pool that answers requests; every blueprint with a database has it.
+pub(crate) const REQUESTS: &str = "requests";
+
+/// A pool of the blueprint. It connects when it is used.
+pub(crate) fn open(settings: &Settings, policy: &Database, name: &str) -> Result<PgPool, Error> {
+    let replaced = settings.database.connections.filter(|_| name == REQUESTS);
+    let connections = replaced.or_else(|| policy.pools.get(name).copied());
+    let connections = connections.ok_or_else(|| Error::NoPool { pool: name.to_owned() })?;
     let pool = PgPoolOptions::new()
-        .max_connections(settings.database_max_connections)
-        .acquire_timeout(settings.database_acquire_timeout)
+        .max_connections(connections)
+        .acquire_timeout(wait(settings, policy))
         // sqlx would ask before every loan, a round trip each time; a connection used a moment ago needs no asking.
         .test_before_acquire(false)
         .before_acquire(|connection, usage| {
@@ -40,17 +45,22 @@ pub(crate) async fn connect(settings: &Settings) -> Result<PgPool, Error> {
                 Ok(true)
             })
         })
-        .connect_lazy_with(options);
-    observe(&pool);
+        .connect_lazy_with(pool_options(settings, policy)?);
+    observe(&pool, name);
     Ok(pool)
 }
 
+fn wait(settings: &Settings, policy: &Database) -> Duration {
+    Duration::from_millis(settings.database.wait_ms.unwrap_or(policy.wait_ms))
+}
+
 /// Tries until a connection stands. Not through the pool, which would only say that it timed out, and not why.
-async fn wait_for(options: &PgConnectOptions, settings: &Settings) -> Result<(), Error> {
+pub(crate) async fn wait_for(settings: &Settings, policy: &Database) -> Result<(), Error> {
+    let options = pool_options(settings, policy)?;
     let give_up = Instant::now() + settings.startup_timeout;
     let mut pause = PAUSE_MIN;
     loop {
-        let attempt = timeout(settings.database_acquire_timeout, options.connect()).await;
+        let attempt = timeout(wait(settings, policy), options.connect()).await;
         let error = match attempt.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(connection) => return Ok(connection.close().await?),
             Err(error) => error,
@@ -132,10 +142,12 @@ async fn first_missing(pool: &PgPool, migrator: &Migrator) -> Result<Option<i64>
     Ok(None)
 }
 
-fn pool_options(settings: &Settings) -> Result<PgConnectOptions, Error> {
+fn pool_options(settings: &Settings, policy: &Database) -> Result<PgConnectOptions, Error> {
+    let statement_ms = settings.database.statement_ms.unwrap_or(policy.statement_ms);
+    let lock_ms = settings.database.lock_ms.unwrap_or(policy.lock_ms);
     Ok(base_options(settings)?.options([
-        ("statement_timeout", millis(settings.database_statement_timeout)),
-        ("lock_timeout", millis(settings.database_lock_timeout)),
+        ("statement_timeout", statement_ms.to_string()),
+        ("lock_timeout", lock_ms.to_string()),
         ("idle_in_transaction_session_timeout", millis(IDLE_IN_TRANSACTION_MAX)),
         // Statements are planned once and their plans kept. Those of the first requests see empty tables, for which
         // reading all of it is best; a minute later, in a stampede, it is thousands of rows for each buyer, until the
@@ -174,9 +186,12 @@ fn is_final(error: &sqlx::Error) -> bool {
 }
 
 /// Shows the pool as the semantic conventions ask, `db.client.connection.*`.
-fn observe(pool: &PgPool) {
+fn observe(pool: &PgPool, name: &str) {
     let meter = stampede_telemetry::meter();
     let observed = pool.clone();
+    let named = KeyValue::new("db.client.connection.pool.name", name.to_owned());
+    let [is_idle, is_used] =
+        ["idle", "used"].map(|state| [named.clone(), KeyValue::new("db.client.connection.state", state)]);
     let _count = meter
         .i64_observable_up_down_counter("db.client.connection.count")
         .with_description("Connections of the pool.")
@@ -184,8 +199,8 @@ fn observe(pool: &PgPool) {
         .with_callback(move |observer| {
             let idle = i64::try_from(observed.num_idle()).unwrap_or(i64::MAX);
             let used = i64::from(observed.size()).saturating_sub(idle);
-            observer.observe(idle, &[KeyValue::new("db.client.connection.state", "idle")]);
-            observer.observe(used, &[KeyValue::new("db.client.connection.state", "used")]);
+            observer.observe(idle, &is_idle);
+            observer.observe(used, &is_used);
         })
         .build();
     let max = i64::from(pool.options().get_max_connections());
@@ -193,6 +208,6 @@ fn observe(pool: &PgPool) {
         .i64_observable_up_down_counter("db.client.connection.max")
         .with_description("Connections that the pool may have.")
         .with_unit("{connection}")
-        .with_callback(move |observer| observer.observe(max, &[]))
+        .with_callback(move |observer| observer.observe(max, std::slice::from_ref(&named)))
         .build();
 }

@@ -13,6 +13,32 @@ pub enum Error {
     /// A key of the environment.
     #[error(transparent)]
     Env(#[from] EnvError),
+    /// The blueprint that was compiled in.
+    #[error("blueprint.toml")]
+    Blueprint(#[from] stampede_blueprint::Invalid),
+    /// A blueprint of another service.
+    #[error("blueprint.toml is that of {found}, not of {service}")]
+    OthersBlueprint {
+        /// Who this is.
+        service: &'static str,
+        /// Whose it is.
+        found: String,
+    },
+    /// The destinations cannot be made.
+    #[error("blueprint.toml: calls")]
+    Destinations(#[from] stampede_resilience::InvalidDestination),
+    /// The code calls somebody of whom the blueprint says nothing.
+    #[error("blueprint.toml has no [calls.{name}]")]
+    NoDestination {
+        /// Who is called.
+        name: String,
+    },
+    /// There is a database in the environment or the code, and none in the blueprint.
+    #[error("blueprint.toml has no [database] with a pool {pool:?}")]
+    NoPool {
+        /// The pool that was asked for.
+        pool: String,
+    },
     /// Traces, metrics or logs.
     #[error(transparent)]
     Telemetry(#[from] stampede_telemetry::Error),

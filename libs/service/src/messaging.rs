@@ -24,7 +24,8 @@ impl Node {
             service: self.service().to_owned(),
             instance: self.settings.instance.clone(),
         };
-        let bus = Bus::connect(settings).await?;
+        let bus = Bus::connect_with(settings, self.destinations.clone()).await?;
+        self.follow_policies(&bus);
         self.buses.lock().unwrap_or_else(PoisonError::into_inner).push(bus.clone());
         Ok(bus)
     }

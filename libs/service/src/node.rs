@@ -8,8 +8,11 @@ use std::time::Duration;
 use axum::Router;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
+use stampede_blueprint::{Blueprint, Database};
 use stampede_bus::Bus;
 use stampede_contracts::{Heartbeat, Timestamp};
+use stampede_deadline::Clock;
+use stampede_resilience::{Destination, Destinations};
 use stampede_supervisor::{BoxError, RestartPolicy, Supervisor};
 use stampede_telemetry::Telemetry;
 use tokio::net::TcpListener;
@@ -19,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Version};
 use crate::http::server::Server;
-use crate::{Command, Env, Error, Readiness, Settings, database};
+use crate::{Command, Env, Error, Identity, Readiness, Settings, database};
 
 /// Everything a process has before it does its own work, and what ends it in order.
 ///
@@ -38,6 +41,8 @@ pub struct Node {
     pub(crate) pools: Mutex<Vec<PgPool>>,
     pub(crate) buses: Mutex<Vec<Bus>>,
     pub(crate) admin_more: Arc<OnceLock<Router>>,
+    pub(crate) blueprint: Blueprint,
+    pub(crate) destinations: Destinations,
     service: &'static str,
     version: &'static str,
     env: Env,
@@ -50,50 +55,44 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node of `service`: reads the environment and the command, installs the TLS provider and telemetry,
-    /// and, unless it is a command that ends by itself, opens the admin listener.
+    /// Starts a node: reads its blueprint, the environment and the command, installs the TLS provider and telemetry, and, unless it is a command that ends by itself, opens the admin listener.
     ///
     /// # Errors
     /// [`Error`] says which key is missing or wrong, or what could not be opened.
-    pub fn start(service: &'static str, version: &'static str) -> Result<Self, Error> {
-        Self::with_env(service, version, Env::from_process(), Command::from_args(std::env::args().skip(1)))
+    pub fn start(identity: Identity) -> Result<Self, Error> {
+        Self::with_env(identity, Env::from_process(), Command::from_args(std::env::args().skip(1)))
     }
 
     /// Starts a node that does not use messaging, and so needs no `NATS_PASSWORD`.
     ///
     /// # Errors
     /// See [`start`](Self::start).
-    pub fn start_without_messaging(service: &'static str, version: &'static str) -> Result<Self, Error> {
+    pub fn start_without_messaging(identity: Identity) -> Result<Self, Error> {
         let env = Env::from_process();
-        let settings = Settings::without_messaging(&env, service)?;
-        Self::build(service, version, env, settings, Command::from_args(std::env::args().skip(1)))
+        let settings = Settings::without_messaging(&env, identity.service)?;
+        Self::build(identity, env, settings, Command::from_args(std::env::args().skip(1)))
     }
 
     /// Starts a node in an environment made by a test. Several of them share the telemetry of the process.
     ///
     /// # Errors
     /// See [`start`](Self::start).
-    pub fn with_env(
-        service: &'static str,
-        version: &'static str,
-        env: Env,
-        command: Command,
-    ) -> Result<Self, Error> {
+    pub fn with_env(identity: Identity, env: Env, command: Command) -> Result<Self, Error> {
         let settings = match command {
             // Migrations talk to the database only; whoever runs them need not know other secrets.
-            Command::Migrate => Settings::without_messaging(&env, service)?,
-            Command::Serve | Command::Other(_) => Settings::from_env(&env, service)?,
+            Command::Migrate => Settings::without_messaging(&env, identity.service)?,
+            Command::Serve | Command::Other(_) => Settings::from_env(&env, identity.service)?,
         };
-        Self::build(service, version, env, settings, command)
+        Self::build(identity, env, settings, command)
     }
 
-    fn build(
-        service: &'static str,
-        version: &'static str,
-        env: Env,
-        settings: Settings,
-        command: Command,
-    ) -> Result<Self, Error> {
+    fn build(identity: Identity, env: Env, settings: Settings, command: Command) -> Result<Self, Error> {
+        let Identity { service, version, blueprint } = identity;
+        let blueprint = Blueprint::parse(blueprint)?;
+        if blueprint.service != service {
+            return Err(Error::OthersBlueprint { service, found: blueprint.service });
+        }
+        let destinations = Destinations::try_new(blueprint.policies(), &Clock::system())?;
         let _runtime = tokio::runtime::Handle::try_current()?;
         // It fails when the process has one already, and then that one is as good.
         let _already_there = rustls::crypto::ring::default_provider().install_default();
@@ -126,6 +125,8 @@ impl Node {
             pools: Mutex::default(),
             buses: Mutex::default(),
             admin_more,
+            blueprint,
+            destinations,
             service,
             version,
             env,
@@ -194,19 +195,52 @@ impl Node {
         self.supervisor.spawn(name, self.restart_policy, factory);
     }
 
-    /// Opens the pool of the service's own database, waiting for it if need be, and sees to it that its schema has
-    /// all of `migrator`. In development missing migrations are applied; in production they are waited for, because
+    /// What the service says of itself.
+    pub fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
+    }
+
+    /// Whom it calls, by the policies of its blueprint and whatever replaces them while it runs.
+    pub fn destinations(&self) -> &Destinations {
+        &self.destinations
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`Error::NoDestination`] when the blueprint says nothing of it.
+    pub fn destination(&self, name: &str) -> Result<Destination<()>, Error> {
+        self.destinations.get(name).ok_or_else(|| Error::NoDestination { name: name.to_owned() })
+    }
+
+    /// Opens the pool for requests to the service's own database, waiting for it if need be, and sees to it that its
+    /// schema has all of `migrator`. In development missing migrations are applied; in production they are waited for, because
     /// `migrate` applies them. The pool is part of [`readiness`](Self::readiness) from now on.
     ///
     /// # Errors
     /// [`Error`] when there is no `DATABASE_URL`, or after `STARTUP_TIMEOUT_MS`.
     pub async fn database(&self, migrator: &Migrator) -> Result<PgPool, Error> {
-        let pool = database::connect(&self.settings).await?;
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
+        database::wait_for(&self.settings, self.database_policy()?).await?;
+        let pool = self.pool(database::REQUESTS)?;
         database::ensure_schema(&pool, migrator, &self.settings).await?;
         let checked = pool.clone();
         self.readiness.check("database", move || database::check(checked.clone()));
         Ok(pool)
+    }
+
+    /// A further pool of the service's own database, for work that must not take connections from requests, nor wait
+    /// for theirs. Its size stands in the blueprint under this name.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no `DATABASE_URL`, or the blueprint knows no such pool.
+    pub fn pool(&self, name: &str) -> Result<PgPool, Error> {
+        let pool = database::open(&self.settings, self.database_policy()?, name)?;
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
+        Ok(pool)
+    }
+
+    fn database_policy(&self) -> Result<&Database, Error> {
+        self.blueprint.database.as_ref().ok_or_else(|| Error::NoPool { pool: database::REQUESTS.to_owned() })
     }
 
     /// Applies the migrations that the database lacks.
@@ -214,7 +248,7 @@ impl Node {
     /// # Errors
     /// [`Error`] when the database cannot be reached or a migration fails.
     pub async fn migrate(&self, migrator: &Migrator) -> Result<(), Error> {
-        database::connect(&self.settings).await?.close().await;
+        database::wait_for(&self.settings, self.database_policy()?).await?;
         database::migrate(migrator, &self.settings).await?;
         tracing::info!("the schema is up to date");
         Ok(())

@@ -30,14 +30,8 @@ pub struct Settings {
     pub http_idle_timeout: Duration,
     /// The service's own database.
     pub database_url: Option<Secret>,
-    /// Connections in the pool.
-    pub database_max_connections: u32,
-    /// How long a request waits for a connection of the pool.
-    pub database_acquire_timeout: Duration,
-    /// After which the server ends a statement.
-    pub database_statement_timeout: Duration,
-    /// After which the server ends a wait for a lock.
-    pub database_lock_timeout: Duration,
+    /// What replaces numbers of the blueprint in this process.
+    pub database: DatabaseOverrides,
     /// How long starting may wait for the database and its schema.
     pub startup_timeout: Duration,
     /// The messaging server.
@@ -54,6 +48,19 @@ pub struct Settings {
     pub drain_delay: Duration,
     /// How long requests in flight may take to finish.
     pub drain_timeout: Duration,
+}
+
+/// Numbers of the blueprint that this process replaces: a replica on another machine, a test.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DatabaseOverrides {
+    /// Connections of the pool for requests.
+    pub connections: Option<u32>,
+    /// How long work waits for a connection of its pool.
+    pub wait_ms: Option<u64>,
+    /// After which the server ends a statement.
+    pub statement_ms: Option<u64>,
+    /// After which the server ends a wait for a lock.
+    pub lock_ms: Option<u64>,
 }
 
 /// How the messaging server is reached. Plain values; `stampede-bus` connects.
@@ -95,11 +102,12 @@ impl Settings {
             // that closes, or a request meets a connection that is just going away.
             http_idle_timeout: env.millis_or("HTTP_IDLE_TIMEOUT_MS", Duration::from_secs(100))?,
             database_url: env.optional_secret("DATABASE_URL"),
-            database_max_connections: env.parse_or("DATABASE_MAX_CONNECTIONS", 8)?,
-            database_acquire_timeout: env.millis_or("DATABASE_ACQUIRE_TIMEOUT_MS", Duration::from_secs(2))?,
-            database_statement_timeout: env
-                .millis_or("DATABASE_STATEMENT_TIMEOUT_MS", Duration::from_secs(5))?,
-            database_lock_timeout: env.millis_or("DATABASE_LOCK_TIMEOUT_MS", Duration::from_secs(2))?,
+            database: DatabaseOverrides {
+                connections: env.parse_optional("DATABASE_MAX_CONNECTIONS")?,
+                wait_ms: env.parse_optional("DATABASE_ACQUIRE_TIMEOUT_MS")?,
+                statement_ms: env.parse_optional("DATABASE_STATEMENT_TIMEOUT_MS")?,
+                lock_ms: env.parse_optional("DATABASE_LOCK_TIMEOUT_MS")?,
+            },
             startup_timeout: env.millis_or("STARTUP_TIMEOUT_MS", Duration::from_secs(60))?,
             nats: NatsSettings {
                 url: env.string_or("NATS_URL", "nats://127.0.0.1:4222"),

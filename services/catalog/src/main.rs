@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use stampede_catalog::{
     app::App,
-    config::{OUTBOX_PARTITIONS, SERVICE},
+    config::{IDENTITY, OUTBOX_PARTITIONS},
     events, http,
     store::{MIGRATOR, Store},
 };
@@ -15,7 +15,7 @@ use stampede_bus::BoxError;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    let node = Node::start(SERVICE, env!("CARGO_PKG_VERSION"))?;
+    let node = Node::start(IDENTITY)?;
     match node.command() {
         Command::Serve => serve(node).await,
         Command::Migrate => {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use stampede_bus::{BoxError, Bus, Members};
-use stampede_service::{Gate, Node};
+use stampede_service::{Gate, Identity, Node};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -20,6 +20,12 @@ use crate::clients::layout::Layout;
 use crate::config::Config;
 use crate::http::server::{ConnectionLimits, Server};
 
+/// Who this is.
+pub const IDENTITY: Identity = Identity {
+    service: "gateway",
+    version: env!("CARGO_PKG_VERSION"),
+    blueprint: include_str!("../blueprint.toml"),
+};
 /// The services whose replicas are found by heartbeats.
 const NEIGHBOURS: [&str; 3] = ["catalog", "lobby", "orders"];
 /// How long a new gateway is not ready for want of a heartbeat of each of them.

@@ -7,7 +7,7 @@ use stampede_service::{Command, Node};
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    let node = Node::start("gateway", env!("CARGO_PKG_VERSION"))?;
+    let node = Node::start(stampede_gateway::IDENTITY)?;
     match node.command() {
         Command::Serve => stampede_gateway::run(node).await,
         // There is no database to migrate; whoever asks every service for it is not refused.

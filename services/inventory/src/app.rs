@@ -4,7 +4,7 @@ use sqlx::migrate::Migrator;
 use stampede_bus::{BoxError, DeadLetterKeeper};
 use stampede_contracts::topology::EVT_CATALOG;
 use stampede_outbox::{Outbox, Relay, RelaySettings};
-use stampede_service::Node;
+use stampede_service::{Identity, Node};
 
 use crate::config::Config;
 use crate::inventory::{Clock, Inventory, Rules};
@@ -12,6 +12,12 @@ use crate::leader::{Duty, lead};
 use crate::store::Store;
 use crate::{events, publisher, rpc, sweeper};
 
+/// Who this is.
+pub const IDENTITY: Identity = Identity {
+    service: "inventory",
+    version: env!("CARGO_PKG_VERSION"),
+    blueprint: include_str!("../blueprint.toml"),
+};
 /// The schema.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 

@@ -11,7 +11,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    let node = Node::start("inventory", env!("CARGO_PKG_VERSION"))?;
+    let node = Node::start(app::IDENTITY)?;
     match node.command() {
         Command::Serve => {
             app::start(&node, Arc::new(Timestamp::now)).await?;

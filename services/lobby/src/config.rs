@@ -3,10 +3,16 @@
 use std::time::Duration;
 
 use stampede_contracts::signed::{InvalidKey, SigningKey};
-use stampede_service::{Env, env::EnvError};
+use stampede_service::{Env, Identity, env::EnvError};
 
 /// Name of the service: its database, its user, its subjects.
 pub const SERVICE: &str = "lobby";
+/// Who this is.
+pub const IDENTITY: Identity = Identity {
+    service: SERVICE,
+    version: env!("CARGO_PKG_VERSION"),
+    blueprint: include_str!("../blueprint.toml"),
+};
 
 /// What the lobby can be told.
 #[derive(Debug)]

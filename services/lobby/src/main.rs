@@ -6,7 +6,7 @@ use stampede_bus::{BoxError, DeadLetterKeeper};
 use stampede_contracts::topology::{EVT_CATALOG, EVT_FACTS};
 use stampede_lobby::{
     app::App,
-    config::{Config, SERVICE},
+    config::{Config, IDENTITY},
     events, http,
     store::{MIGRATOR, Store},
 };
@@ -14,7 +14,7 @@ use stampede_service::{Command, HttpLimits, Node, stack};
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    let node = Node::start(SERVICE, env!("CARGO_PKG_VERSION"))?;
+    let node = Node::start(IDENTITY)?;
     match node.command() {
         Command::Serve => serve(node).await,
         Command::Migrate => {

@@ -114,14 +114,18 @@ impl Worker {
                 self.metrics.age.record(Timestamp::now().since(due.message.ce_time).as_secs_f64(), &[]);
                 "sent"
             }
-            Err(MailError::Transient(error)) if due.attempts < self.config.attempts_max => {
+            Err(MailError::Transient(error) | MailError::Unreachable(error))
+                if due.attempts < self.config.attempts_max =>
+            {
                 let pause =
                     self.backoff.delay(u32::try_from(due.attempts).unwrap_or(u32::MAX), &mut rand::rng());
                 tracing::warn!(order = %due.order_id, error, ?pause, "the mail is tried again");
                 self.store.postpone(due.step_id, pause, &error).await?;
                 "postponed"
             }
-            Err(MailError::Permanent(error) | MailError::Transient(error)) => {
+            Err(
+                MailError::Permanent(error) | MailError::Transient(error) | MailError::Unreachable(error),
+            ) => {
                 // The dead letter first: if the process dies in between, it is laid aside once more, not lost.
                 self.bus
                     .dead_letter(

@@ -10,11 +10,13 @@ use lettre::{
 use stampede_bus::{Bus, CallError};
 use stampede_contracts::{
     Function, OrderId, StepId,
+    function::Idempotent,
     orders::{Buyer, BuyerOf, OfOrder},
 };
-use stampede_service::Secret;
+use stampede_resilience::{Destination, Error, Meaning};
+use tower::{Layer, ServiceExt, service_fn};
 
-use crate::domain::Letter;
+use crate::{config::Config, domain::Letter};
 
 /// Why a mail was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +24,12 @@ pub enum MailError {
     /// Trying again cannot help: the address is none, or the mail server refused for good (5yz).
     #[error("refused for good: {0}")]
     Permanent(String),
-    /// It may go later.
+    /// The mail server is well, and does not want it now (4yz).
     #[error("not now: {0}")]
     Transient(String),
+    /// The mail server is not there, or not well.
+    #[error("not sent: {0}")]
+    Unreachable(String),
 }
 
 /// Asks `orders` for what a mail needs.
@@ -42,6 +47,7 @@ pub struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     timeout: Duration,
+    destination: Destination<Idempotent>,
 }
 
 /// The mail server's address or the sender's is none.
@@ -50,26 +56,23 @@ pub struct Mailer {
 pub struct InvalidMailer(String);
 
 impl Mailer {
-    /// For the server at `url`, with at most `connections` connections.
+    /// For the configured server, called as the policy of `destination` says.
     ///
     /// # Errors
     /// When the URL or the sender cannot be read. The text does not repeat the URL: it may have a password.
-    pub fn try_new(
-        url: &Secret,
-        from: &str,
-        connections: u32,
-        timeout: Duration,
-    ) -> Result<Self, InvalidMailer> {
-        let from =
-            from.parse().map_err(|_| InvalidMailer(format!("MAIL_FROM: {from:?} is no mail address")))?;
-        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose())
+    pub fn try_new(config: &Config, destination: Destination<Idempotent>) -> Result<Self, InvalidMailer> {
+        let Config { smtp_url, mail_from, concurrency, timeout, .. } = config;
+        let from = mail_from
+            .parse()
+            .map_err(|_| InvalidMailer(format!("MAIL_FROM: {mail_from:?} is no mail address")))?;
+        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(smtp_url.expose())
             .map_err(|_| {
                 InvalidMailer("SMTP_URL: expected smtp://host:port or smtps://host:port".to_owned())
             })?
-            .pool_config(PoolConfig::new().max_size(connections))
-            .timeout(Some(timeout))
+            .pool_config(PoolConfig::new().max_size(*concurrency))
+            .timeout(Some(*timeout))
             .build();
-        Ok(Self { transport, from, timeout })
+        Ok(Self { transport, from, timeout: *timeout, destination })
     }
 
     /// Sends one mail. The step is its `Message-ID`, so that a mail server or reader knows a duplicate.
@@ -87,13 +90,39 @@ impl Mailer {
             .header(header::MIME_VERSION_1_0)
             .multipart(MultiPart::alternative_plain_html(letter.text, letter.html))
             .map_err(|error| MailError::Permanent(error.to_string()))?;
-        match tokio::time::timeout(self.timeout, self.transport.send(message)).await {
+        if !self.destination.is_on() {
+            return self.exchange(&message).await;
+        }
+        // Once: a mail that was not taken is a row that comes again by itself.
+        let exchange = service_fn(|()| self.exchange(&message));
+        self.destination.single(meaning).layer(exchange).oneshot(()).await.map_err(|error| match error {
+            Error::Inner(error) => error,
+            Error::TimedOut | Error::Open(_) | Error::Crowded(_) => MailError::Unreachable(error.to_string()),
+        })
+    }
+
+    async fn exchange(&self, message: &Message) -> Result<(), MailError> {
+        match tokio::time::timeout(self.timeout, self.transport.send(message.clone())).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if error.is_permanent() => Err(MailError::Permanent(reason(&error))),
-            Ok(Err(error)) => Err(MailError::Transient(reason(&error))),
-            Err(_) => Err(MailError::Transient(format!("no answer within {:?}", self.timeout))),
+            Ok(Err(error)) if says_later(&error) => Err(MailError::Transient(reason(&error))),
+            Ok(Err(error)) => Err(MailError::Unreachable(reason(&error))),
+            Err(_) => Err(MailError::Unreachable(format!("no answer within {:?}", self.timeout))),
         }
     }
+}
+
+/// A mail server that refuses one mail, for good or for now, is well.
+fn meaning(answer: Result<&(), &MailError>) -> Meaning {
+    match answer {
+        Ok(()) | Err(MailError::Permanent(_) | MailError::Transient(_)) => Meaning::Answer,
+        Err(MailError::Unreachable(_)) => Meaning::Unavailable(None),
+    }
+}
+
+/// 4yz about this mail; 421 is about the server (RFC 5321, 3.8).
+fn says_later(error: &smtp::Error) -> bool {
+    error.is_transient() && error.status().is_some_and(|code| code.to_string() != "421")
 }
 
 /// Why, without the mail server's own words: servers repeat the address in them, and this text goes into the table,

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use stampede_service::{Env, Secret, env::EnvError};
+use stampede_service::{Env, Identity, Secret, env::EnvError};
 
 /// Name of the service: its database, its user, its subjects.
 pub const SERVICE: &str = "notify";
+/// Who this is.
+pub const IDENTITY: Identity = Identity {
+    service: SERVICE,
+    version: env!("CARGO_PKG_VERSION"),
+    blueprint: include_str!("../blueprint.toml"),
+};
 /// Partitions of its outbox.
 pub const OUTBOX_PARTITIONS: u16 = 4;
 

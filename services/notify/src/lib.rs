@@ -39,7 +39,7 @@ pub async fn run(node: Node) -> Result<ExitCode, BoxError> {
 
 async fn serve(node: Node) -> Result<ExitCode, BoxError> {
     let config = Config::from_env(node.env())?;
-    let mailer = Mailer::try_new(&config.smtp_url, &config.mail_from, config.concurrency, config.timeout)?;
+    let mailer = Mailer::try_new(&config, node.destination("smtp")?.promising())?;
     let pool = node.database(&MIGRATOR).await?;
     let bus = node.bus().await?;
     let outbox = Outbox::new(pool.clone(), OUTBOX_PARTITIONS);

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use stampede_bus::BoxError;
-use stampede_notify::config::SERVICE;
+use stampede_notify::config::IDENTITY;
 use stampede_service::Node;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    let node = Node::start(SERVICE, env!("CARGO_PKG_VERSION"))?;
+    let node = Node::start(IDENTITY)?;
     stampede_notify::run(node).await
 }

@@ -20,7 +20,7 @@ use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, DeadLetterKeeper};
 use stampede_contracts::topology::EVT_FACTS;
 use stampede_idempotency::Fingerprinter;
 use stampede_outbox::{Outbox, Relay, RelaySettings};
-use stampede_service::{Command, HttpLimits, Node, stack};
+use stampede_service::{Command, HttpLimits, Identity, Node, stack};
 
 use crate::app::{App, Parts};
 use crate::clients::Inventory;
@@ -32,6 +32,12 @@ use crate::wakeups::Wakeups;
 
 /// The name of the service, and of its user in NATS.
 pub const SERVICE: &str = "orders";
+/// Who this is.
+pub const IDENTITY: Identity = Identity {
+    service: SERVICE,
+    version: env!("CARGO_PKG_VERSION"),
+    blueprint: include_str!("../blueprint.toml"),
+};
 /// The schema of the service's own database.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -65,6 +71,8 @@ async fn serve(node: Node) -> Result<ExitCode, BoxError> {
 fn build(node: &Node, config: Config, pool: &PgPool, bus: &Bus, outbox: &Outbox) -> Result<App, BoxError> {
     Ok(App::new(Parts {
         store: Store::new(pool.clone()),
+        reads: Store::new(node.pool("reads")?),
+        lookups: Store::new(node.pool("lookups")?),
         outbox: outbox.clone(),
         bus: bus.clone(),
         inventory: Inventory::new(bus.clone(), config.call_timeout),

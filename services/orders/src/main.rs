@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use stampede_bus::BoxError;
-use stampede_orders::SERVICE;
+use stampede_orders::IDENTITY;
 use stampede_service::Node;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    let node = Node::start(SERVICE, env!("CARGO_PKG_VERSION"))?;
+    let node = Node::start(IDENTITY)?;
     stampede_orders::run(node).await
 }

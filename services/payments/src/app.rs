@@ -5,6 +5,7 @@ use sqlx::PgPool;
 use stampede_bus::{BoxError, Bus, DeadLetterKeeper};
 use stampede_contracts::topology::CMD_PAYMENTS;
 use stampede_outbox::{Outbox, Relay, RelaySettings};
+use stampede_resilience::Destination;
 use stampede_retry::Backoff;
 use tokio_util::sync::CancellationToken;
 
@@ -34,12 +35,18 @@ pub struct App {
 }
 
 impl App {
-    /// Puts the parts together; `instance` is this process among its replicas.
+    /// Puts the parts together; `instance` is this process among its replicas, `provider` how the provider is called.
     ///
     /// # Errors
     /// When the configuration contradicts itself.
-    pub fn build(config: &Config, instance: &str, pool: PgPool, bus: Bus) -> Result<Self, BoxError> {
-        config.check()?;
+    pub fn build(
+        config: &Config,
+        instance: &str,
+        pool: PgPool,
+        bus: Bus,
+        provider: &Destination<()>,
+    ) -> Result<Self, BoxError> {
+        config.check(&provider.policy())?;
         let settings = config.work;
         let metrics = Metrics::new();
         let outbox = Outbox::new(pool.clone(), OUTBOX_PARTITIONS);
@@ -48,7 +55,7 @@ impl App {
         let queue = Queue::new(settings.queue_max, settings.lease);
         let worker = Worker::new(
             store.clone(),
-            Provider::try_new(&config.provider)?,
+            Provider::try_new(&config.provider, provider.promising())?,
             Cards::new(bus.clone()),
             Backoff::try_new(settings.retry_min, settings.retry_max)?,
             metrics.clone(),

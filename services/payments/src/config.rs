@@ -4,13 +4,20 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::Url;
+use stampede_resilience::DestinationPolicy;
 use stampede_service::env::EnvError;
-use stampede_service::{Env, Secret};
+use stampede_service::{Env, Identity, Secret};
 
 use crate::clients::ProviderSettings;
 
 /// Name of the service: its database, its user, its consumer.
 pub const SERVICE: &str = "payments";
+/// Who this is.
+pub const IDENTITY: Identity = Identity {
+    service: SERVICE,
+    version: env!("CARGO_PKG_VERSION"),
+    blueprint: include_str!("../blueprint.toml"),
+};
 /// Partitions of its outbox.
 pub const OUTBOX_PARTITIONS: u16 = 8;
 
@@ -53,16 +60,17 @@ pub struct WebhookSettings {
 
 /// A lease during which no call of the provider could end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("LEASE_MS must be at least twice PSP_TIMEOUT_MS")]
+#[error("LEASE_MS must be at least twice attempt_ms of calls.provider in blueprint.toml")]
 pub struct LeaseTooShort;
 
 impl Config {
     /// Whether the parts fit together.
     ///
     /// # Errors
-    /// [`LeaseTooShort`]: an attempt may take half of a lease, and one call has to fit into it.
-    pub fn check(&self) -> Result<(), LeaseTooShort> {
-        if self.work.lease >= self.provider.timeout * 2 { Ok(()) } else { Err(LeaseTooShort) }
+    /// [`LeaseTooShort`]: an attempt may take half of a lease, and one call of the provider has to fit into it.
+    pub fn check(&self, provider: &DestinationPolicy) -> Result<(), LeaseTooShort> {
+        let call = Duration::from_millis(provider.attempt_ms);
+        if self.work.lease / 2 >= call { Ok(()) } else { Err(LeaseTooShort) }
     }
 
     /// Reads the keys in the table of the README.
@@ -109,11 +117,7 @@ impl ReconcileConfig {
 }
 
 fn provider(env: &Env) -> Result<ProviderSettings, EnvError> {
-    Ok(ProviderSettings {
-        url: env.parse::<Url>("PSP_URL")?,
-        api_key: env.secret("PSP_API_KEY")?,
-        timeout: env.millis_or("PSP_TIMEOUT_MS", Duration::from_secs(4))?,
-    })
+    Ok(ProviderSettings { url: env.parse::<Url>("PSP_URL")?, api_key: env.secret("PSP_API_KEY")? })
 }
 
 #[cfg(test)]
@@ -125,13 +129,14 @@ mod tests {
         let needed = [("PSP_URL", "http://127.0.0.1:4300"), ("PSP_API_KEY", "k"), ("WEBHOOK_SECRET", "s")];
         let config = Config::from_env(&Env::from_pairs(needed)).unwrap();
         assert_eq!(config.work.workers, 64);
-        assert_eq!(config.check(), Ok(()));
+        let policy = DestinationPolicy { attempt_ms: 4_000, ..DestinationPolicy::DEFAULT };
+        assert_eq!(config.check(&policy), Ok(()));
         for missing in 0..needed.len() {
             let rest = needed.into_iter().enumerate().filter(|(index, _)| *index != missing);
             let error = Config::from_env(&Env::from_pairs(rest.map(|(_, pair)| pair))).unwrap_err();
             assert!(error.to_string().contains(needed[missing].0), "{error}");
         }
         let hasty = needed.into_iter().chain([("LEASE_MS", "7999")]);
-        assert_eq!(Config::from_env(&Env::from_pairs(hasty)).unwrap().check(), Err(LeaseTooShort));
+        assert_eq!(Config::from_env(&Env::from_pairs(hasty)).unwrap().check(&policy), Err(LeaseTooShort));
     }
 }

@@ -7,7 +7,7 @@ use stampede_bus::BoxError;
 use stampede_contracts::Timestamp;
 use stampede_payments::app::App;
 use stampede_payments::clients::Provider;
-use stampede_payments::config::{Config, ReconcileConfig, SERVICE};
+use stampede_payments::config::{Config, IDENTITY, ReconcileConfig};
 use stampede_payments::reconcile::reconcile;
 use stampede_payments::store::MIGRATOR;
 use stampede_service::{Command, Node};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    let node = Node::start(SERVICE, env!("CARGO_PKG_VERSION"))?;
+    let node = Node::start(IDENTITY)?;
     match node.command() {
         Command::Serve => serve(node).await,
         Command::Migrate => {
@@ -33,7 +33,8 @@ async fn serve(node: Node) -> Result<ExitCode, BoxError> {
     let config = Config::from_env(node.env())?;
     let pool = node.database(&MIGRATOR).await?;
     let bus = node.bus().await?;
-    let app = App::build(&config, &node.settings().instance, pool, bus.clone())?;
+    let provider = node.destination("provider")?;
+    let app = App::build(&config, &node.settings().instance, pool, bus.clone(), &provider)?;
     app.begin().await?;
 
     supervise(&node, "outbox", &app, App::publish);
@@ -64,7 +65,7 @@ where
 async fn compare_books(node: &Node) -> Result<ExitCode, BoxError> {
     let config = ReconcileConfig::from_env(node.env())?;
     let pool = node.database(&MIGRATOR).await?;
-    let provider = Provider::try_new(&config.provider)?;
+    let provider = Provider::try_new(&config.provider, node.destination("provider")?.promising())?;
     let report = reconcile(&pool, &provider, config.min_age, Timestamp::now()).await?;
     println!("{report}");
     Ok(if report.agrees() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

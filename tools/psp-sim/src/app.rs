@@ -6,7 +6,7 @@ use axum::Router;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use stampede_deadline::InvalidLimits;
-use stampede_service::{HttpLimits, stack};
+use stampede_service::{HttpLimits, Identity, stack};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
@@ -16,6 +16,12 @@ use crate::provider::{Provider, Terms};
 use crate::store::Store;
 use crate::webhooks::{Error, Sender};
 
+/// Who this is.
+pub const IDENTITY: Identity = Identity {
+    service: "psp-sim",
+    version: env!("CARGO_PKG_VERSION"),
+    blueprint: include_str!("../blueprint.toml"),
+};
 /// The schema.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 

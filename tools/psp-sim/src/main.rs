@@ -10,7 +10,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    let node = Node::start_without_messaging("psp-sim", env!("CARGO_PKG_VERSION"))?;
+    let node = Node::start_without_messaging(app::IDENTITY)?;
     match node.command() {
         Command::Serve => serve(node).await,
         Command::Migrate => {

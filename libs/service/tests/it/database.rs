@@ -47,7 +47,7 @@ async fn in_production_only_migrate_changes_it() {
 
     // Without a password for messaging, as a job that only migrates has none.
     let env = Env::from_pairs([("DATABASE_URL", database.url()), ("ENVIRONMENT", "production".to_owned())]);
-    let migrating = Node::with_env("orders", "1", env, Command::Migrate).unwrap();
+    let migrating = Node::with_env(super::IDENTITY, env, Command::Migrate).unwrap();
     migrating.migrate(&two_tables()).await.unwrap();
     migrating.migrate(&two_tables()).await.unwrap();
 

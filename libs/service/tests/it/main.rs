@@ -13,10 +13,34 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::Router;
-use stampede_service::{Command, Env, Node};
+use stampede_service::{Command, Env, Identity, Node};
 use stampede_testkit::eventually;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// A service with a database and one callee.
+const IDENTITY: Identity = Identity { service: "orders", version: "1.2.3", blueprint: BLUEPRINT };
+const BLUEPRINT: &str = r#"
+service = "orders"
+kind = "logic"
+
+[database]
+pools = { requests = 8, reads = 2 }
+wait_ms = 2_000
+statement_ms = 5_000
+lock_ms = 2_000
+tables = {}
+
+[calls.inventory]
+via = "rpc"
+functions = { attach = "later" }
+
+[calls.inventory.policy]
+deadline_ms = 1_000
+attempt_ms = 500
+breaker = { percent = 50, min_calls = 20, window_ms = 10_000, open_ms = 200, open_max_ms = 5_000, probes = 4 }
+bulkhead = { places = 7, waiting_max = 64, wait_ms = 100 }
+"#;
 
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn node(pairs: &[(&str, &str)]) -> Node {
     let common = [("NATS_PASSWORD", "unused"), ("RUST_LOG", "error")];
     let env = Env::from_pairs(common.into_iter().chain(pairs.iter().copied()));
-    Node::with_env("orders", "1.2.3", env, Command::Serve).unwrap()
+    Node::with_env(IDENTITY, env, Command::Serve).unwrap()
 }
 
 /// A node that serves.

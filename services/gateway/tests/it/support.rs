@@ -55,7 +55,7 @@ impl Stage {
         ];
         let keys = keys.iter().map(|(key, value)| (*key, (*value).to_owned()));
         let env = Env::from_pairs(defaults.into_iter().chain(keys));
-        let node = Node::with_env("gateway", "0.0.0", env, Command::Serve).unwrap();
+        let node = Node::with_env(stampede_gateway::IDENTITY, env, Command::Serve).unwrap();
         let (admin, draining) = (node.admin_address().unwrap(), node.draining());
         tokio::spawn(async move { stampede_gateway::run(node).await.unwrap() });
         let over = CancellationToken::new();

@@ -111,7 +111,7 @@ impl World {
         ];
         let own = own.into_iter().map(|(key, value)| (key.to_owned(), value));
         let env = Env::from_pairs(own.chain(self.env.clone()));
-        let node = Node::with_env("inventory", "test", env, Command::Serve).unwrap();
+        let node = Node::with_env(app::IDENTITY, env, Command::Serve).unwrap();
         let ahead = Arc::clone(&self.ahead_ms);
         let clock = Arc::new(move || shifted(ahead.load(Ordering::SeqCst)));
         let inventory = app::start(&node, clock).await.unwrap();

@@ -57,8 +57,12 @@ pub struct App(Arc<Parts>);
 
 /// See [`App`].
 pub struct Parts {
-    /// The database.
+    /// The database, for orders that are placed and driven.
     pub store: Store,
+    /// The database, for whoever looks.
+    pub reads: Store,
+    /// The database, for other services that ask for a card or an address.
+    pub lookups: Store,
     /// What is to be published.
     pub outbox: Outbox,
     /// The connection that commands and calls go over.

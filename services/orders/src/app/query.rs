@@ -31,7 +31,7 @@ impl App {
     /// # Errors
     /// [`Error::OrderNotFound`], also for strangers, or the database's.
     pub async fn order(&self, id: OrderId, caller: &Caller) -> Result<api::Order, Error> {
-        let view = self.0.store.order(id).await?.ok_or(Error::OrderNotFound)?;
+        let view = self.0.reads.order(id).await?.ok_or(Error::OrderNotFound)?;
         if !caller.may_see(view.order.session, &view.order.secret) {
             return Err(Error::OrderNotFound);
         }
@@ -49,7 +49,7 @@ impl App {
         limit: u32,
     ) -> Result<api::Page<api::Order>, Error> {
         // One more than is shown tells whether there is a next page.
-        let mut views = self.0.store.orders_of(session, cursor, limit.saturating_add(1)).await?;
+        let mut views = self.0.reads.orders_of(session, cursor, limit.saturating_add(1)).await?;
         let has_more = views.len() > limit as usize;
         views.truncate(limit as usize);
         let last = views.last().map(|view| view.order.id.to_string());
@@ -69,7 +69,7 @@ impl App {
     /// # Errors
     /// [`Error::TicketNotFound`], also for strangers, or the database's.
     pub async fn ticket(&self, id: TicketId, caller: &Caller) -> Result<api::Ticket, Error> {
-        let (ticket, access) = self.0.store.ticket(id).await?.ok_or(Error::TicketNotFound)?;
+        let (ticket, access) = self.0.reads.ticket(id).await?.ok_or(Error::TicketNotFound)?;
         if !caller.may_see(access.session, &access.secret) {
             return Err(Error::TicketNotFound);
         }
@@ -93,7 +93,7 @@ impl App {
     /// # Errors
     /// `order_not_found`, or the database's.
     pub async fn card(&self, id: OrderId) -> Result<CardOf, Problem> {
-        let card_token = self.0.store.card_token(id).await.map_err(Error::from)?;
+        let card_token = self.0.lookups.card_token(id).await.map_err(Error::from)?;
         let card_token = card_token.ok_or_else(|| Problem::new(Code::OrderNotFound))?;
         Ok(CardOf { card_token })
     }
@@ -103,7 +103,7 @@ impl App {
     /// # Errors
     /// `order_not_found`, or the database's.
     pub async fn buyer(&self, id: OrderId) -> Result<BuyerOf, Problem> {
-        let buyer = self.0.store.buyer(id).await.map_err(Error::from)?;
+        let buyer = self.0.lookups.buyer(id).await.map_err(Error::from)?;
         let buyer = buyer.ok_or_else(|| Problem::new(Code::OrderNotFound))?;
         Ok(BuyerOf {
             name: buyer.name,

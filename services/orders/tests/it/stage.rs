@@ -14,7 +14,7 @@ use stampede_orders::domain::Plans;
 use stampede_orders::metrics::Metrics;
 use stampede_orders::store::Store;
 use stampede_orders::wakeups::Wakeups;
-use stampede_orders::{MIGRATOR, SERVICE};
+use stampede_orders::{IDENTITY, MIGRATOR, SERVICE};
 use stampede_outbox::Outbox;
 use stampede_service::{Command, Env, Node as ServiceNode};
 use stampede_testkit::{Database, Nats, free_port, fresh_database};
@@ -114,7 +114,7 @@ impl Stage {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move {
-            let node = ServiceNode::with_env(SERVICE, "test", env, Command::Serve).unwrap();
+            let node = ServiceNode::with_env(IDENTITY, env, Command::Serve).unwrap();
             stampede_orders::run(node).await.unwrap();
         });
         Node::start(port, runtime).await
@@ -126,6 +126,8 @@ impl Stage {
         let (pool, bus) = (self.database.pool().clone(), connect(&self.nats, SERVICE).await);
         App::new(Parts {
             store: Store::new(pool.clone()),
+            reads: Store::new(pool.clone()),
+            lookups: Store::new(pool.clone()),
             outbox: Outbox::new(pool, config.outbox_partitions),
             bus: bus.clone(),
             inventory: InventoryClient::new(bus, config.call_timeout),

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::Url;
+use stampede_blueprint::Blueprint;
 use stampede_bus::{BoxError, Bus, Settings};
 use stampede_contracts::topology::{CMD_PAYMENTS, User, users};
 use stampede_contracts::{StepId, Timestamp};
+use stampede_deadline::Clock;
 use stampede_outbox::Outbox;
 use stampede_payments::app::App;
 use stampede_payments::clients::{Cards, Provider, ProviderSettings};
-use stampede_payments::config::{Config, OUTBOX_PARTITIONS, WebhookSettings, WorkSettings};
+use stampede_payments::config::{Config, IDENTITY, OUTBOX_PARTITIONS, WebhookSettings, WorkSettings};
 use stampede_payments::metrics::Metrics;
 use stampede_payments::reconcile::{Report, reconcile};
 use stampede_payments::store::{LeaseSettings, MIGRATOR, Store};
@@ -20,6 +22,7 @@ use stampede_psp_sim::config::Config as PspConfig;
 use stampede_psp_sim::knobs::Knobs;
 use stampede_psp_sim::provider::Provider as Sim;
 use stampede_psp_sim::webhooks::Target;
+use stampede_resilience::{Destination, DestinationPolicy};
 use stampede_retry::Backoff;
 use stampede_service::Secret;
 use stampede_testkit::{Database, Nats, fresh_database, provision};
@@ -115,7 +118,8 @@ impl World {
     pub async fn replica(&mut self, instance: &str) -> Replica {
         let bus = connect(&self.nats, "payments", instance).await;
         self.buses.push(bus.clone());
-        let app = App::build(&self.config, instance, self.database.pool().clone(), bus).unwrap();
+        let app =
+            App::build(&self.config, instance, self.database.pool().clone(), bus, &destination()).unwrap();
         app.begin().await.unwrap();
         let shutdown = CancellationToken::new();
         let part =
@@ -145,7 +149,7 @@ impl World {
         let work = self.config.work;
         let lease = LeaseSettings { instance: "bare".to_owned(), length: work.lease };
         let store = Store::new(pool.clone(), Outbox::new(pool, OUTBOX_PARTITIONS), lease);
-        let provider = Provider::try_new(&self.config.provider).unwrap();
+        let provider = Provider::try_new(&self.config.provider, destination()).unwrap();
         let backoff = Backoff::try_new(work.retry_min, work.retry_max).unwrap();
         (store.clone(), Worker::new(store, provider, Cards::new(bus), backoff, Metrics::new()))
     }
@@ -192,7 +196,7 @@ impl World {
     }
 
     pub async fn reconcile(&self, min_age: Duration) -> Report {
-        let provider = Provider::try_new(&self.config.provider).unwrap();
+        let provider = Provider::try_new(&self.config.provider, destination()).unwrap();
         reconcile(self.database.pool(), &provider, min_age, Timestamp::now()).await.unwrap()
     }
 
@@ -209,13 +213,16 @@ impl World {
 
 type Running = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
+/// The provider, as the blueprint calls it, with less patience.
+fn destination<G>() -> Destination<G> {
+    let blueprint = Blueprint::parse(IDENTITY.blueprint).unwrap();
+    let policy = DestinationPolicy { attempt_ms: 500, ..blueprint.calls["provider"].policy };
+    Destination::try_new("provider", &policy, Clock::system()).unwrap()
+}
+
 fn config(psp_url: &str) -> Config {
     Config {
-        provider: ProviderSettings {
-            url: Url::parse(psp_url).unwrap(),
-            api_key: Secret::new(API_KEY),
-            timeout: Duration::from_millis(500),
-        },
+        provider: ProviderSettings { url: Url::parse(psp_url).unwrap(), api_key: Secret::new(API_KEY) },
         work: WorkSettings {
             workers: 16,
             queue_max: 64,

@@ -13,7 +13,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url, redirect};
 use serde::{Deserialize, Serialize};
 use stampede_contracts::function::Keyed;
 use stampede_contracts::{Money, OrderId, StepId, header};
-use stampede_resilience::{Destination, InvalidPolicy};
+use stampede_resilience::Destination;
 use stampede_service::Secret;
 
 use self::way::Call;
@@ -37,8 +37,6 @@ pub struct ProviderSettings {
     pub url: Url,
     /// Shown as bearer token.
     pub api_key: Secret,
-    /// How long one call may take.
-    pub timeout: Duration,
 }
 
 /// A client that cannot be made.
@@ -47,9 +45,6 @@ pub enum BuildError {
     /// The HTTP client.
     #[error("there is no HTTP client")]
     Client(#[from] reqwest::Error),
-    /// The time-out is none.
-    #[error("the time-out for the provider cannot be kept")]
-    Timeout(#[from] InvalidPolicy),
     /// The API key has characters that no header has.
     #[error("the API key cannot be sent in a header")]
     ApiKey(#[from] InvalidHeaderValue),
@@ -83,16 +78,15 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// A client with a pool of connections.
+    /// A client with a pool of connections, for the destination that its policy describes.
     ///
     /// # Errors
     /// [`BuildError`].
-    pub fn try_new(settings: &ProviderSettings) -> Result<Self, BuildError> {
+    pub fn try_new(settings: &ProviderSettings, destination: Destination<Keyed>) -> Result<Self, BuildError> {
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", settings.api_key.expose()))?;
         authorization.set_sensitive(true);
         let client = Client::builder()
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)]))
-            .timeout(settings.timeout)
             .connect_timeout(CONNECT_TIMEOUT)
             // Money goes where we were told, and nowhere else.
             .redirect(redirect::Policy::none())
@@ -105,7 +99,6 @@ impl Provider {
             .with_unit("s")
             .with_boundaries(LATENCY_BOUNDS.to_vec())
             .build();
-        let destination = way::destination(settings.timeout)?;
         let base = settings.url.as_str().trim_end_matches('/').to_owned();
         Ok(Self { client, base, destination, latency })
     }

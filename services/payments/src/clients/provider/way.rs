@@ -1,16 +1,12 @@
 //! The way to the provider: one exchange, and the layers around it.
 
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use stampede_contracts::function::Keyed;
-use stampede_deadline::Clock;
-use stampede_resilience::{
-    BreakerPolicy, BulkheadPolicy, Destination, DestinationPolicy, Error, InvalidPolicy, Meaning,
-};
+use stampede_resilience::{Destination, Error, Meaning};
 use tower::{Layer, Service, ServiceExt};
 
 use super::{ANSWER_MAX_BYTES, Unclear};
@@ -24,28 +20,12 @@ pub(super) struct Call {
     pub(super) request: RequestBuilder,
 }
 
-/// How the provider is called: once. An operation whose outcome is unknown is a row that comes again by itself, much
-/// later than a retry would. When half of the calls fail nobody calls for a moment, so that workers do not all wait for
-/// time-outs; the few places keep a provider that hangs from taking every connection.
-fn policy(timeout: Duration) -> DestinationPolicy {
-    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    DestinationPolicy {
-        deadline_ms: timeout_ms.saturating_mul(2),
-        attempt_ms: timeout_ms,
-        // A provider is called less often than a service, and its outages last longer.
-        breaker: BreakerPolicy { min_calls: 10, open_ms: 500, ..DestinationPolicy::DEFAULT.breaker },
-        bulkhead: BulkheadPolicy { places: 64, waiting_max: 256, wait_ms: timeout_ms },
-        ..DestinationPolicy::DEFAULT
-    }
-}
-
-/// The provider as a destination.
-pub(super) fn destination(timeout: Duration) -> Result<Destination<Keyed>, InvalidPolicy> {
-    Destination::try_new("provider", &policy(timeout), Clock::system())
-}
-
-/// Makes one call, if it is made at all.
+/// Makes one call, if it is made at all. Only one: an operation whose outcome is unknown is a row that comes again by
+/// itself.
 pub(super) async fn exchange(provider: &Destination<Keyed>, call: Call) -> Result<Exchanged, Unclear> {
+    if !provider.is_on() {
+        return send(call.name, call.request).await;
+    }
     provider.single(meaning).layer(Way).oneshot(call).await.map_err(|error| match error {
         Error::Inner(unclear) => unclear,
         Error::TimedOut => Unclear::TimedOut,
@@ -104,14 +84,6 @@ async fn body(name: &'static str, mut response: Response) -> Result<Vec<u8>, Unc
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_time_out_that_can_be_set_makes_a_policy() {
-        for millis in [1, 3_000, 300_000] {
-            assert!(destination(Duration::from_millis(millis)).is_ok(), "{millis}");
-        }
-        assert!(destination(Duration::from_secs(100_000)).is_err());
-    }
 
     #[test]
     fn an_answer_is_no_failure_and_no_answer_is() {

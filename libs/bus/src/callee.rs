@@ -1,23 +1,20 @@
-//! The services this process calls: one circuit, one retry budget and one set of places each, however many functions
-//! they offer.
-
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+//! Whom this process calls over NATS: one circuit, one retry budget and one set of places for each, however many functions
+//! it offers.
 
 use stampede_contracts::Function;
-use stampede_deadline::Clock;
 use stampede_resilience::{
-    BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, InvalidPolicy, Meaning, RepeatPolicy,
+    BreakerPolicy, BudgetPolicy, BulkheadPolicy, Destination, DestinationPolicy, InvalidPolicy, Meaning,
+    RepeatPolicy,
 };
 
-use crate::CallError;
+use crate::{Bus, CallError};
 
-/// How a service is called over request-reply.
+/// How a service is called over request-reply that has no policy of its own.
 ///
 /// The request's deadline and the function's own time are the bounds that count; these are above them. An owner that
 /// moved is back within milliseconds, a restarted one within a second: that is what the pauses are for. What is repeated
 /// then costs nobody anything, so the budget is wide; it is there for a service that answers, badly.
-const POLICY: DestinationPolicy = DestinationPolicy {
+const SERVICE: DestinationPolicy = DestinationPolicy {
     deadline_ms: 600_000,
     attempt_ms: 30_000,
     retry: RepeatPolicy { attempts_max: 1_000, ..DestinationPolicy::DEFAULT.retry },
@@ -26,20 +23,24 @@ const POLICY: DestinationPolicy = DestinationPolicy {
     ..DestinationPolicy::DEFAULT
 };
 
-/// The callees known so far, by name. Their number is that of the services in the contracts.
-#[derive(Debug, Default)]
-pub(crate) struct Callees(Mutex<HashMap<&'static str, Destination<()>>>);
+/// How messages are published where there is no other policy. A batch has a time of its own, which is shorter; whoever
+/// publishes comes again by itself, and a stream elects a leader within seconds.
+const JETSTREAM: DestinationPolicy = DestinationPolicy {
+    deadline_ms: 8_000,
+    attempt_ms: 6_000,
+    breaker: BreakerPolicy { min_calls: 5, open_max_ms: 1_000, ..DestinationPolicy::DEFAULT.breaker },
+    ..DestinationPolicy::DEFAULT
+};
 
-impl Callees {
+impl Bus {
     /// The service that offers `F`, to be called as its guarantee allows.
-    pub(crate) fn of<F: Function>(&self) -> Result<Destination<F::Guarantee>, InvalidPolicy> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(callee) = known.get(F::SERVICE) {
-            return Ok(callee.offering::<F>());
-        }
-        let callee = Destination::try_new(F::SERVICE, &POLICY, Clock::system())?;
-        known.insert(F::SERVICE, callee.clone());
-        Ok(callee.offering::<F>())
+    pub(crate) fn callee<F: Function>(&self) -> Result<Destination<F::Guarantee>, InvalidPolicy> {
+        Ok(self.destinations().get_or(F::SERVICE, &SERVICE)?.offering::<F>())
+    }
+
+    /// The streams, all of them one destination: they share their servers.
+    pub(crate) fn streams(&self) -> Result<Destination<()>, InvalidPolicy> {
+        self.destinations().get_or("jetstream", &JETSTREAM)
     }
 }
 
