@@ -18,7 +18,7 @@ use tower::{Layer, Service, ServiceExt};
 use tracing::{Instrument, Span, field};
 
 use crate::Bus;
-use crate::callee::meaning;
+use crate::callee::{Failed, meaning};
 use crate::class::of_call;
 use crate::replies::Unanswered;
 
@@ -75,11 +75,11 @@ impl From<Unanswered> for CallError {
     }
 }
 
-impl From<Error<Self>> for CallError {
-    fn from(error: Error<Self>) -> Self {
+impl From<Error<Failed>> for CallError {
+    fn from(error: Error<Failed>) -> Self {
         match error {
-            Error::Inner(error) => error,
-            Error::TimedOut => Self::TimedOut,
+            Error::Inner(Failed::Call(error)) => error,
+            Error::Inner(Failed::OutOfTime) | Error::TimedOut => Self::TimedOut,
             Error::Open(_) | Error::Crowded(_) => Self::Unavailable(error.to_string()),
         }
     }
@@ -122,7 +122,7 @@ struct Outgoing {
 
 /// A reply that nobody has read yet: the layers need not know of what type it is, so they are compiled once.
 type Reply = Box<RawValue>;
-type Means = fn(Result<&Reply, &CallError>) -> Meaning;
+type Means = fn(Result<&Reply, &Failed>) -> Meaning;
 
 /// The way to whoever answers: one attempt, without any of the layers around it.
 #[derive(Clone)]
@@ -130,10 +130,10 @@ struct Way(Bus);
 
 impl Service<Outgoing> for Way {
     type Response = Reply;
-    type Error = CallError;
-    type Future = BoxFuture<'static, Result<Reply, CallError>>;
+    type Error = Failed;
+    type Future = BoxFuture<'static, Result<Reply, Failed>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         Poll::Ready(Ok(()))
     }
 
@@ -222,8 +222,9 @@ impl Bus {
         bounded(outgoing.asked, stack.layer(Way(self.clone())).oneshot(outgoing)).await
     }
 
-    async fn attempt(&self, outgoing: Outgoing) -> Result<Reply, CallError> {
-        let Asked { service, name, .. } = outgoing.asked;
+    async fn attempt(&self, outgoing: Outgoing) -> Result<Reply, Failed> {
+        let Asked { service, name, deadline, .. } = outgoing.asked;
+        let had_time = has_time(deadline);
         let span = tracing::info_span!(
             "call",
             otel.name = format!("{service}/{name}"),
@@ -242,7 +243,10 @@ impl Bus {
             record_error(&span, error);
         }
         self.metrics().operation("request", &template(service, name), error, started);
-        result
+        match result {
+            Err(CallError::TimedOut) if !had_time => Err(Failed::OutOfTime),
+            result => result.map_err(Failed::Call),
+        }
     }
 
     async fn exchange(&self, Outgoing { asked, subject, payload }: Outgoing) -> Result<Reply, CallError> {
@@ -268,10 +272,17 @@ impl Bus {
     }
 }
 
+/// Whether an attempt that begins now can have nearly all the time that its function promises to need. One that cannot,
+/// and has no reply in the end, says nothing of the callee.
+fn has_time(needed: Duration) -> bool {
+    let nearly = needed - needed / 10;
+    stampede_deadline::current().is_none_or(|deadline| deadline.remaining() >= nearly)
+}
+
 /// Whoever has no deadline of its own waits as long as the function says.
 async fn bounded(
     asked: Asked,
-    call: impl Future<Output = Result<Reply, Error<CallError>>>,
+    call: impl Future<Output = Result<Reply, Error<Failed>>>,
 ) -> Result<Reply, CallError> {
     let deadline = stampede_deadline::current().unwrap_or_else(|| Deadline::after(asked.deadline));
     Ok(stampede_deadline::scope(deadline, call).await?)

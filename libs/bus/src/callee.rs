@@ -44,14 +44,29 @@ impl Bus {
     }
 }
 
+/// Why an attempt has no reply.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    /// The callee, or the way there.
+    #[error(transparent)]
+    Call(CallError),
+    /// The caller had less time than the function promises to need.
+    #[error("the caller's time is over")]
+    OutOfTime,
+}
+
 /// What an answer means to breaker and retries.
-pub(crate) fn meaning<T>(answer: Result<&T, &CallError>) -> Meaning {
-    match answer {
-        Ok(_) => Meaning::Answer,
-        Err(CallError::Busy) => Meaning::Busy(None),
-        Err(CallError::Unavailable(_) | CallError::TimedOut) => Meaning::Unavailable(None),
-        Err(CallError::Refused(problem)) if problem.code.status() >= 500 => Meaning::Broken,
+pub(crate) fn meaning<T>(answer: Result<&T, &Failed>) -> Meaning {
+    let error = match answer {
+        Ok(_) => return Meaning::Answer,
+        Err(Failed::OutOfTime) => return Meaning::Unknown,
+        Err(Failed::Call(error)) => error,
+    };
+    match error {
+        CallError::Busy => Meaning::Busy(None),
+        CallError::Unavailable(_) | CallError::TimedOut => Meaning::Unavailable(None),
+        CallError::Refused(problem) if problem.code.status() >= 500 => Meaning::Broken,
         // A request or an answer that cannot be read is a fault in a program, and says nothing of its health.
-        Err(CallError::Refused(_) | CallError::Malformed(_)) => Meaning::Answer,
+        CallError::Refused(_) | CallError::Malformed(_) => Meaning::Answer,
     }
 }

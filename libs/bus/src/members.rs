@@ -71,7 +71,7 @@ fn pause_after(beats: u32) -> Duration {
 ///
 /// A member lives three seconds after its last heartbeat. While nobody at all is heard, NATS is away: then the last
 /// known set stays.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Members {
     bus: Bus,
     roster: Arc<Mutex<Roster>>,
@@ -107,9 +107,15 @@ impl Members {
         Ok(())
     }
 
-    /// The base URL of a member of `service` that takes work, such as `http://10.0.0.7:8080`; another one each time.
-    pub fn pick(&self, service: &str) -> Option<String> {
-        self.roster().pick(service).map(|address| format!("http://{address}"))
+    /// The base URLs of all members of `service` that take work, such as `http://10.0.0.7:8080`.
+    pub fn takers(&self, service: &str) -> Vec<String> {
+        self.roster().takers(service).map(|address| format!("http://{address}")).collect()
+    }
+
+    /// A number that changes whenever [`takers`](Self::takers) of some service may have changed: cheap enough to be asked
+    /// on every call.
+    pub fn version(&self) -> u64 {
+        self.roster().version()
     }
 
     /// What all living members of `service` last said, by name, ready or not.

@@ -109,7 +109,10 @@ impl Bus {
             }
         }
         async {
-            let results = match self.through_layers(|| self.send_all(messages), batch_meaning).await {
+            let results = match self
+                .through_layers(|| self.send_all(messages), |sent: &Vec<_>| batch_meaning(sent))
+                .await
+            {
                 Ok(results) => results,
                 Err(error) => messages.iter().map(|_| Err(error.clone())).collect(),
             };
@@ -163,7 +166,7 @@ impl Bus {
     async fn through_layers<T, Fut>(
         &self,
         send: impl Fn() -> Fut,
-        meaning: fn(&T) -> Meaning,
+        meaning: impl Fn(&T) -> Meaning + Clone,
     ) -> Result<T, PublishError>
     where
         Fut: Future<Output = T>,
@@ -199,7 +202,7 @@ fn meaning(sent: &Result<(), PublishError>) -> Meaning {
 }
 
 /// A batch is one call. One stream that is away says nothing of the others: only when all is lost, JetStream is.
-fn batch_meaning(sent: &Vec<Result<(), PublishError>>) -> Meaning {
+fn batch_meaning(sent: &[Result<(), PublishError>]) -> Meaning {
     let all_lost = !sent.is_empty() && sent.iter().all(|sent| meaning(sent) != Meaning::Answer);
     if all_lost { Meaning::Unavailable(None) } else { Meaning::Answer }
 }

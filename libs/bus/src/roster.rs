@@ -22,7 +22,8 @@ pub(crate) struct Roster {
     clock: Duration,
     heard_at: Option<Instant>,
     services: HashMap<String, BTreeMap<String, Member>>,
-    turns: HashMap<String, usize>,
+    /// Changes whenever somebody comes, goes, moves, or begins or ends to take work.
+    version: u64,
 }
 
 #[derive(Debug)]
@@ -43,17 +44,23 @@ impl Roster {
         let full = self.services.values().map(BTreeMap::len).sum::<usize>() >= MEMBERS_MAX;
         let members = self.services.entry(heartbeat.service.clone()).or_default();
         if !full || members.contains_key(&heartbeat.instance) {
+            let before = members.get(&heartbeat.instance).map(|member| &member.heartbeat);
+            let is_the_same = before
+                .is_some_and(|before| before.ready == heartbeat.ready && before.address == heartbeat.address);
+            self.version += u64::from(!is_the_same);
             members.insert(heartbeat.instance.clone(), Member { heartbeat, seen: self.clock });
         }
     }
 
     fn forget_the_dead(&mut self) {
         let clock = self.clock;
+        let version = &mut self.version;
         self.services.retain(|_, members| {
+            let before = members.len();
             members.retain(|_, member| clock.saturating_sub(member.seen) <= LIFETIME);
+            *version += u64::from(members.len() < before);
             !members.is_empty()
         });
-        self.turns.retain(|service, _| self.services.contains_key(service));
     }
 
     /// All members of a service that live, by name.
@@ -61,14 +68,15 @@ impl Roster {
         self.living(service).cloned().collect()
     }
 
-    /// The address of the next member that takes work, in turn.
-    pub(crate) fn pick(&mut self, service: &str) -> Option<String> {
+    /// The addresses of the members that take work.
+    pub(crate) fn takers(&self, service: &str) -> impl Iterator<Item = &str> {
         let ready = self.living(service).filter(|heartbeat| heartbeat.ready);
-        let addresses: Vec<String> = ready.filter_map(|heartbeat| heartbeat.address.clone()).collect();
-        let turn = self.turns.entry(service.to_owned()).or_default();
-        *turn = turn.wrapping_add(1);
-        let next = turn.checked_rem(addresses.len())?;
-        addresses.into_iter().nth(next)
+        ready.filter_map(|heartbeat| heartbeat.address.as_deref())
+    }
+
+    /// Another one than before: somebody came or went, or takes work now or no more.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     fn living(&self, service: &str) -> impl Iterator<Item = &Heartbeat> {
@@ -99,15 +107,27 @@ mod tests {
     }
 
     #[test]
-    fn ready_members_take_turns() {
+    fn those_that_take_work_have_addresses() {
         let (mut roster, now) = (Roster::default(), Instant::now());
         roster.hear(beat("orders", "a"), now);
         roster.hear(beat("orders", "b"), now);
         roster.hear(Heartbeat { ready: false, ..beat("orders", "c") }, now);
-        let picked: Vec<_> = (0..4).filter_map(|_| roster.pick("orders")).collect();
-        assert_eq!(picked, ["b:80", "a:80", "b:80", "a:80"]);
+        let takers = |roster: &Roster| roster.takers("orders").map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(takers(&roster), ["a:80", "b:80"]);
         assert_eq!(names(&roster, "orders"), ["a", "b", "c"]);
-        assert_eq!(roster.pick("lobby"), None);
+        assert_eq!(roster.takers("lobby").next(), None);
+
+        let before = roster.version();
+        roster.hear(beat("orders", "a"), now);
+        assert_eq!(roster.version(), before, "nothing new");
+        roster.hear(beat("orders", "c"), now);
+        assert_eq!(takers(&roster), ["a:80", "b:80", "c:80"]);
+        assert_eq!(roster.version(), before + 1);
+        for second in 1..=4 {
+            roster.hear(beat("orders", "a"), now + Duration::from_secs(second));
+        }
+        assert_eq!(takers(&roster), ["a:80"]);
+        assert_eq!(roster.version(), before + 2, "two died together");
     }
 
     #[test]

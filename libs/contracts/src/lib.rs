@@ -11,6 +11,7 @@ pub mod inventory;
 pub mod money;
 pub mod orders;
 pub mod problem;
+pub mod route;
 pub mod schema;
 pub mod signed;
 pub mod timestamp;
@@ -25,4 +26,5 @@ pub use id::{
 };
 pub use money::{Currency, Money};
 pub use problem::{Code, Problem};
+pub use route::Route;
 pub use timestamp::Timestamp;

@@ -96,6 +96,8 @@ pub struct Health {
     pub hedge: hedge::Snapshot,
     /// How calls ended.
     pub totals: Totals,
+    /// How it is called.
+    pub policy: DestinationPolicy,
 }
 
 impl<G> Destination<G> {
@@ -208,13 +210,15 @@ impl Shared {
     }
 
     pub(crate) fn health(&self) -> Health {
+        let settings = self.settings();
         Health {
             name: self.name.clone(),
             breaker: self.breaker.snapshot(),
             bulkhead: self.bulkhead.snapshot(),
-            budget: self.settings().retry.budget().map_or(0, Budget::remaining),
-            hedge: self.settings().hedge.snapshot(),
+            budget: settings.retry.budget().map_or(0, Budget::remaining),
+            hedge: settings.hedge.snapshot(),
             totals: self.counters.totals(),
+            policy: settings.policy,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use serde::Serialize;
-use stampede_resilience::{Health, destinations};
+use stampede_resilience::{DestinationPolicy, Health, destinations};
 
 /// One destination, for an operator and for programs.
 #[derive(Debug, Serialize)]
@@ -26,10 +26,11 @@ pub(crate) struct Destination {
     timed_out: u64,
     refused_open: u64,
     refused_crowded: u64,
+    policy: DestinationPolicy,
 }
 
 impl From<Health> for Destination {
-    fn from(Health { name, breaker, bulkhead, budget, hedge, totals }: Health) -> Self {
+    fn from(Health { name, breaker, bulkhead, budget, hedge, totals, policy }: Health) -> Self {
         Self {
             name: name.into(),
             circuit: format!("{:?}", breaker.state).to_lowercase(),
@@ -48,6 +49,7 @@ impl From<Health> for Destination {
             timed_out: totals.timed_out,
             refused_open: totals.open,
             refused_crowded: totals.crowded,
+            policy,
         }
     }
 }

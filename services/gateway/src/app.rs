@@ -9,19 +9,25 @@ use stampede_deadline::Clock;
 use stampede_idempotency::Fingerprinter;
 use stampede_load_shed::LoadShed;
 use stampede_rate_limit::{NoKeys, RateLimiter};
+use stampede_service::Node;
 use tokio_util::sync::CancellationToken;
 
 use stampede_contracts::SessionId;
 
 use crate::clients::inventory::Inventory;
+use crate::clients::last_copy::LastCopies;
 use crate::clients::layout::Layout;
-use crate::clients::upstream::Upstream;
+use crate::clients::upstream::{InvalidUpstream, Upstream};
 use crate::config::{Config, ProxyConfig, TimeConfig};
+use crate::domain::classes::Classes;
 use crate::domain::operator::{NoRandomness, OperatorToken};
 use crate::domain::peer::AddressKey;
 use crate::domain::session::SessionTokens;
 use crate::domain::streams::OpenStreams;
 use crate::metrics::Metrics;
+
+/// The services whose replicas are found by heartbeats.
+pub const NEIGHBOURS: [&str; 3] = ["catalog", "lobby", "orders"];
 
 /// The gateway's parts. A handle: clones share them.
 #[derive(Debug, Clone)]
@@ -38,6 +44,8 @@ pub struct Parts {
     pub fingerprinter: Fingerprinter,
     /// How often clients may ask.
     pub limits: Limits,
+    /// How urgent requests are.
+    pub classes: Classes,
     /// Sheds the least urgent when there is too much to do.
     pub shed: LoadShed,
     /// Who a request comes from.
@@ -48,6 +56,8 @@ pub struct Parts {
     pub streams: Streams,
     /// The services that speak HTTP.
     pub upstream: Upstream,
+    /// What browsers see while catalog does not answer.
+    pub last_copies: LastCopies,
     /// The owners of seats.
     pub inventory: Inventory,
     /// Messaging.
@@ -104,22 +114,25 @@ pub enum Error {
     /// `RATE_LIMIT_KEYS_MAX` is zero.
     #[error(transparent)]
     NoKeys(#[from] NoKeys),
+    /// A service cannot be called.
+    #[error(transparent)]
+    Upstream(#[from] InvalidUpstream),
     /// The operators' token could not be hidden.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }
 
 impl App {
-    /// Puts the parts together. Streams end when `draining` is cancelled.
+    /// Puts the parts together. Streams end when `node` drains.
     ///
     /// # Errors
     /// [`Error`] when the configuration or the system does not allow it.
     pub fn try_new(
         config: Config,
         bus: Bus,
-        members: Members,
+        members: &Members,
+        node: &Node,
         layout: Layout,
-        draining: CancellationToken,
     ) -> Result<Self, Error> {
         let metrics = Metrics::new();
         let limits = Limits {
@@ -135,6 +148,7 @@ impl App {
                 Clock::system(),
             )?,
         };
+        let classes = Classes::of(node.blueprint());
         let shed = LoadShed::new(config.shed, Clock::system());
         metrics.watch(shed.clone());
         Ok(Self(Arc::new(Parts {
@@ -142,15 +156,21 @@ impl App {
             operator: OperatorToken::try_new(config.operator_token.expose())?,
             fingerprinter: Fingerprinter::new(config.fingerprint_key.expose()),
             limits,
+            classes,
             shed,
             proxies: config.proxies,
             times: config.times,
             streams: Streams {
                 open: OpenStreams::new(config.streams.max, config.streams.max_per_client),
                 max_age: config.streams.max_age,
-                draining,
+                draining: node.draining(),
             },
-            upstream: Upstream::new(members, metrics.clone()),
+            upstream: Upstream::try_new(&NEIGHBOURS, node.destinations(), members, metrics.clone())?,
+            last_copies: LastCopies::new(
+                config.last_copies.bytes_max,
+                config.last_copies.age_max,
+                Clock::system(),
+            ),
             inventory: Inventory::new(bus.clone(), layout),
             bus,
             tokens_public_url: config.tokens_public_url,

@@ -34,6 +34,8 @@ pub struct Config {
     pub times: TimeConfig,
     /// Open streams of server-sent events.
     pub streams: StreamConfig,
+    /// What browsers see while catalog does not answer.
+    pub last_copies: LastCopyConfig,
     /// Where a buyer gets a card token; nothing in production, where there are no test cards.
     pub tokens_public_url: Option<String>,
 }
@@ -95,6 +97,15 @@ pub struct StreamConfig {
     pub max_age: Duration,
 }
 
+/// What browsers see while catalog does not answer.
+#[derive(Debug, Clone, Copy)]
+pub struct LastCopyConfig {
+    /// How much memory the copies may take.
+    pub bytes_max: u64,
+    /// How old one may be.
+    pub age_max: Duration,
+}
+
 /// A key that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -142,6 +153,10 @@ impl Config {
                 head: env.millis_or("HEAD_TIMEOUT_MS", Duration::from_secs(10))?,
                 body: env.millis_or("BODY_TIMEOUT_MS", Duration::from_secs(5))?,
                 write: env.millis_or("WRITE_TIMEOUT_MS", Duration::from_secs(30))?,
+            },
+            last_copies: LastCopyConfig {
+                bytes_max: env.parse_or("LAST_COPIES_MAX_BYTES", 16 * 1024 * 1024)?,
+                age_max: env.millis_or("LAST_COPY_AGE_MAX_MS", Duration::from_secs(60 * 60))?,
             },
             streams: StreamConfig {
                 max: env.parse_or("STREAMS_MAX", 1_000)?,

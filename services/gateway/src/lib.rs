@@ -15,7 +15,7 @@ use stampede_bus::{BoxError, Bus, Members};
 use stampede_service::{Gate, Identity, Node};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{App, NEIGHBOURS};
 use crate::clients::layout::Layout;
 use crate::config::Config;
 use crate::http::server::{ConnectionLimits, Server};
@@ -26,8 +26,6 @@ pub const IDENTITY: Identity = Identity {
     version: env!("CARGO_PKG_VERSION"),
     blueprint: include_str!("../blueprint.toml"),
 };
-/// The services whose replicas are found by heartbeats.
-const NEIGHBOURS: [&str; 3] = ["catalog", "lobby", "orders"];
 /// How long a new gateway is not ready for want of a heartbeat of each of them.
 const NEIGHBOURS_WAIT: Duration = Duration::from_secs(3);
 /// How often the number of gateways is looked at; a heartbeat comes once a second.
@@ -45,7 +43,7 @@ pub async fn run(node: Node) -> Result<ExitCode, BoxError> {
     let layout = Layout::default();
     follow(&node, &bus, &members, &layout);
 
-    let app = App::try_new(config, bus.clone(), members.clone(), layout, node.draining())?;
+    let app = App::try_new(config, bus.clone(), &members, &node, layout)?;
     let (gateways, shutdown) = (app.clone(), node.shutdown());
     node.supervise("quotas", move || share_quotas(gateways.clone(), members.clone(), shutdown.clone()));
     let gate = node.readiness().gate("neighbours");

@@ -15,6 +15,7 @@ pub struct Metrics {
     rate_limited: Counter<u64>,
     shed: Counter<u64>,
     upstream: Histogram<f64>,
+    last_copies: Counter<u64>,
     streams: UpDownCounter<i64>,
     connections: UpDownCounter<i64>,
 }
@@ -59,6 +60,10 @@ impl Metrics {
                 .u64_counter("stampede.gateway.shed")
                 .with_description("Requests refused because there was too much to do.")
                 .with_unit("{request}")
+                .build(),
+            last_copies: meter
+                .u64_counter("stampede.gateway.last_copies")
+                .with_description("Answers that were old ones, because the service did not answer.")
                 .build(),
             upstream: meter
                 .f64_histogram("stampede.gateway.upstream.duration")
@@ -118,6 +123,11 @@ impl Metrics {
     /// A request is being passed on.
     pub fn attempt(&self, service: &'static str) -> Attempt {
         Attempt { metrics: self.clone(), service, started: Instant::now(), outcome: "abandoned" }
+    }
+
+    /// The last copy of an answer was shown in its place.
+    pub fn last_copy(&self, function: &'static str) {
+        self.last_copies.add(1, &[KeyValue::new("function", function)]);
     }
 
     /// A stream was opened; it is over when this is dropped.

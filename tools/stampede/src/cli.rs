@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::dead_letters::DeadLetters;
 use crate::commands::{
-    bench, buy, check_layers, down, load, provision, reconcile, restart, status, test, up, verify,
+    bench, blueprint, buy, check, check_layers, down, load, policies, provision, reconcile, restart, status,
+    test, up, verify,
 };
 use crate::control::Keep;
 use crate::run_file::RunFile;
@@ -59,12 +60,19 @@ enum Command {
     /// Show what could not be handled, or send it again.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Show the policies that are in force, replace numbers of one, or put the blueprint's back.
+    #[command(subcommand)]
+    Policies(policies::Policies),
     /// Make or update the streams, buckets and consumers of NATS.
     Provision(Provision),
     /// Run everything that must be green, on its own Postgres and NATS.
     Test(Test),
     /// Measure a pattern beside its peers, and show the ratios.
     Bench(bench::Bench),
+    /// Print the whole system from its blueprints: functions, calls with their policies, state.
+    Blueprint(blueprint::Blueprint),
+    /// Check that every route, subject, table and bucket stands in a blueprint, and every entry in the code.
+    Check,
     /// Check who imports whom: libs, services and tools.
     CheckLayers,
 }
@@ -214,9 +222,12 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Verify { place, verify } => verify.run(&place.existing()?).await,
         Command::Reconcile(place) => reconcile::run(&place.existing()?).await,
         Command::DeadLetters(letters) => letters.run().await,
+        Command::Policies(policies) => policies.run().await,
         Command::Provision(options) => provision::run(&options).await,
         Command::Test(options) => test::run(&options.filter).await,
         Command::Bench(bench) => bench.run().await,
+        Command::Blueprint(blueprint) => blueprint.run(),
+        Command::Check => check::run(),
         Command::CheckLayers => check_layers::run().await,
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod bench;
+mod blueprint;
 mod cargo;
 pub mod cli;
 pub mod client;

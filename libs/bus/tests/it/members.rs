@@ -36,31 +36,22 @@ async fn members_are_found_and_leave_when_they_stop_or_take_no_work() {
     let bus = connect(&nats).await;
     let members = Members::new(bus.clone());
     tokio::spawn(members.clone().run(CancellationToken::new()));
-    assert_eq!(members.pick("orders"), None);
+    assert!(members.takers("orders").is_empty());
 
     let ready = Arc::new(AtomicBool::new(false));
     let first = beat(&bus, "a", Arc::clone(&ready));
     let _second = beat(&bus, "b", Arc::new(AtomicBool::new(true)));
     eventually(PATIENCE, async || members.all("orders").len() == 2).await;
-    assert_eq!(members.pick("orders").as_deref(), Some("http://b:8080"));
-    assert_eq!(members.pick("orders").as_deref(), Some("http://b:8080"));
+    assert_eq!(members.takers("orders"), ["http://b:8080"]);
 
+    let before = members.version();
     ready.store(true, Ordering::SeqCst);
-    let mut picked = Vec::new();
-    eventually(PATIENCE, async || {
-        picked = [members.pick("orders"), members.pick("orders")].into_iter().flatten().collect();
-        picked.sort();
-        picked == ["http://a:8080", "http://b:8080"]
-    })
-    .await;
+    let both = ["http://a:8080", "http://b:8080"];
+    eventually(PATIENCE, async || members.takers("orders") == both).await;
+    assert_ne!(members.version(), before);
 
     first.cancel();
-    let mut picked = [None, None];
-    eventually(PATIENCE, async || {
-        picked = [members.pick("orders"), members.pick("orders")];
-        picked.iter().all(|url| url.as_deref() == Some("http://b:8080"))
-    })
-    .await;
+    eventually(PATIENCE, async || members.takers("orders") == ["http://b:8080"]).await;
     eventually(PATIENCE, async || members.all("orders").len() == 1).await;
 }
 
@@ -86,15 +77,15 @@ async fn while_the_server_is_away_the_last_known_set_stays() {
     let members = Members::new(bus.clone());
     tokio::spawn(members.clone().run(CancellationToken::new()));
     let _beating = beat(&bus, "a", Arc::new(AtomicBool::new(true)));
-    eventually(PATIENCE, async || members.pick("orders").is_some()).await;
+    eventually(PATIENCE, async || !members.takers("orders").is_empty()).await;
 
     nats.freeze();
     eventually(PATIENCE, async || !bus.is_connected()).await;
-    assert!(members.pick("orders").is_some());
+    assert!(!members.takers("orders").is_empty());
     nats.thaw();
     nats.restart().await;
     eventually(PATIENCE, async || bus.is_connected()).await;
-    assert!(members.pick("orders").is_some());
+    assert!(!members.takers("orders").is_empty());
 }
 
 #[tokio::test]
@@ -104,7 +95,7 @@ async fn nobody_speaks_for_another() {
     let members = Members::new(bus.clone());
     tokio::spawn(members.clone().run(CancellationToken::new()));
     let _beating = beat(&bus, "honest", Arc::new(AtomicBool::new(true)));
-    eventually(PATIENCE, async || members.pick("orders").is_some()).await;
+    eventually(PATIENCE, async || !members.takers("orders").is_empty()).await;
 
     let forged = serde_json::to_vec(&heartbeat("forged", true)).unwrap();
     bus.client().publish("oam.heartbeat.lobby.x", forged.into()).await.unwrap();

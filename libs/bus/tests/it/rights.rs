@@ -125,7 +125,7 @@ async fn the_rights_in_the_readme_suffice_for_everything() {
     tokio::spawn(async move {
         beating.heartbeat(|| std::future::ready(heartbeat()), CancellationToken::new()).await
     });
-    eventually(PATIENCE, async || members.pick("svc").is_some()).await;
+    eventually(PATIENCE, async || !members.takers("svc").is_empty()).await;
 
     assert_eq!((bus.violations(), caller.violations()), (0, 0));
 }

@@ -80,7 +80,7 @@ async fn the_declared_users_can_do_what_their_services_do() {
         tokio::spawn(async move {
             bus.heartbeat(|| std::future::ready(heartbeat(name)), CancellationToken::new()).await
         });
-        eventually(PATIENCE, async || members.pick(name).is_some()).await;
+        eventually(PATIENCE, async || !members.takers(name).is_empty()).await;
     }
     for (name, bus) in &buses {
         assert_eq!(bus.violations(), 0, "{name}");

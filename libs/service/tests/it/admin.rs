@@ -5,10 +5,8 @@ use std::convert::Infallible;
 use axum::Router;
 use axum::routing::get;
 use serde_json::{Value, json};
-use stampede_contracts::function::Once;
-use stampede_deadline::Clock;
-use stampede_resilience::{Destination, DestinationPolicy, Forced, Meaning};
-use stampede_service::{HttpLimits, stack};
+use stampede_resilience::{Forced, Meaning};
+use stampede_service::{Error, HttpLimits, stack};
 use stampede_testkit::eventually;
 use tower::{Layer, ServiceExt};
 
@@ -62,13 +60,16 @@ async fn metrics_and_version_say_who_it_is_and_what_it_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_shows_whom_the_process_calls_and_how_that_goes() {
-    let served = Served::start(node(&[]), Router::new()).await;
+    let node = node(&[]);
+    let inventory = node.destination("inventory").unwrap();
+    assert!(matches!(node.destination("nobody"), Err(Error::NoDestination { .. })));
+    let served = Served::start(node, Router::new()).await;
     let shown = async || served.admin("/destinations").await.json::<Value>().await.unwrap();
     let of = |shown: Value| shown.as_array().unwrap().iter().find(|one| one["name"] == "inventory").cloned();
-    assert_eq!(of(shown().await), None);
+    let before = of(shown().await).unwrap();
+    assert_eq!((&before["circuit"], &before["refused_open"]), (&json!("closed"), &json!(0)));
+    assert_eq!(before["policy"]["attempt_ms"], 500);
 
-    let inventory =
-        Destination::<Once>::try_new("inventory", &DestinationPolicy::DEFAULT, Clock::system()).unwrap();
     inventory.breaker().force(Some(Forced::Open));
     let call = inventory.single(|_: Result<&(), &Infallible>| Meaning::Answer);
     let refused = call.layer(tower::service_fn(async |()| Ok::<_, Infallible>(()))).oneshot(()).await;
@@ -76,7 +77,7 @@ async fn it_shows_whom_the_process_calls_and_how_that_goes() {
 
     let inventory = of(shown().await).unwrap();
     assert_eq!((&inventory["circuit"], &inventory["refused_open"]), (&json!("open"), &json!(1)));
-    assert_eq!((&inventory["places"], &inventory["retry_tokens"]), (&json!(64), &json!(20)));
+    assert_eq!((&inventory["places"], &inventory["retry_tokens"]), (&json!(7), &json!(20)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

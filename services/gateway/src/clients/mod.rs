@@ -2,5 +2,6 @@
 
 pub mod dead_letters;
 pub mod inventory;
+pub mod last_copy;
 pub mod layout;
 pub mod upstream;

@@ -1,5 +1,6 @@
 //! What the public door decides, free of HTTP servers and messaging.
 
+pub mod classes;
 pub mod operator;
 pub mod peer;
 pub mod priority;

@@ -2,7 +2,8 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use stampede_contracts::{Class, LobbyTicket, Problem, ShowId, api};
+use stampede_contracts::route::{FollowPlace, GetDraw, GetPlace, JoinLobby, LeaveLobby};
+use stampede_contracts::{LobbyTicket, Problem, ShowId, api};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -11,8 +12,6 @@ use super::extract::{Id, Session};
 use super::openapi::problems;
 use super::pass::Passing;
 use crate::app::App;
-
-const LOBBY: &str = "lobby";
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(join, draw)).routes(routes!(place, leave)).routes(routes!(events))
@@ -53,7 +52,7 @@ async fn join(
     _show: Id<ShowId>,
     request: Passing,
 ) -> Result<Response, Problem> {
-    request.to(&app, LOBBY, Class::Join).await
+    request.ask::<JoinLobby>(&app).await
 }
 
 /// Check the draw of a lobby.
@@ -68,7 +67,7 @@ async fn join(
     responses((status = 200, description = "The draw.", body = api::Draw, example = json!(examples::draw())), DrawProblems),
 )]
 async fn draw(State(app): State<App>, _show: Id<ShowId>, request: Passing) -> Result<Response, Problem> {
-    request.to(&app, LOBBY, Class::Join).await
+    request.read::<GetDraw>(&app).await
 }
 
 /// Read how a place stands.
@@ -94,7 +93,7 @@ async fn place(
     _place: Id<LobbyTicket>,
     request: Passing,
 ) -> Result<Response, Problem> {
-    request.to(&app, LOBBY, Class::Join).await
+    request.read::<GetPlace>(&app).await
 }
 
 /// Leave the lobby.
@@ -115,7 +114,7 @@ async fn leave(
     _place: Id<LobbyTicket>,
     request: Passing,
 ) -> Result<Response, Problem> {
-    request.to(&app, LOBBY, Class::Join).await
+    request.ask::<LeaveLobby>(&app).await
 }
 
 /// Follow a place.
@@ -145,5 +144,5 @@ async fn events(
     _place: Id<LobbyTicket>,
     request: Passing,
 ) -> Result<Response, Problem> {
-    request.events(&app, LOBBY, Class::Join).await
+    request.follow::<FollowPlace>(&app).await
 }

@@ -3,7 +3,8 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use stampede_contracts::{Class, Code, Problem, api};
+use stampede_contracts::route::CreateShow;
+use stampede_contracts::{Code, Problem, api};
 use stampede_service::extract::{Json, Query};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -13,7 +14,6 @@ use super::examples;
 use super::extract::Operator;
 use super::openapi::problems;
 use super::pass::Passing;
-use super::shows::CATALOG;
 use crate::app::App;
 use crate::clients::dead_letters;
 
@@ -49,7 +49,7 @@ async fn create_show(
     _operator: Operator,
     request: Passing<{ body::OPERATOR_MAX }>,
 ) -> Result<Response, Problem> {
-    request.to(&app, CATALOG, Class::Browse).await
+    request.ask::<CreateShow>(&app).await
 }
 
 /// Which page of a list.

@@ -2,7 +2,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use stampede_contracts::{Class, OrderId, Problem, TicketId, api};
+use stampede_contracts::route::{
+    CancelOrder, FollowOrder, GetOrder, GetTicket, ListOrders, PlaceOrder, TicketKeys,
+};
+use stampede_contracts::{OrderId, Problem, TicketId, api};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -11,8 +14,6 @@ use super::extract::{Id, IdempotencyKey, Session, SessionOrSecret};
 use super::openapi::problems;
 use super::pass::Passing;
 use crate::app::App;
-
-const ORDERS: &str = "orders";
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -67,7 +68,7 @@ async fn place(
     _key: IdempotencyKey,
     request: Passing,
 ) -> Result<Response, Problem> {
-    request.to(&app, ORDERS, Class::Pay).await
+    request.ask::<PlaceOrder>(&app).await
 }
 
 /// List the orders of this session.
@@ -84,7 +85,7 @@ async fn place(
     responses((status = 200, description = "A page of orders.", body = api::Page<api::Order>, example = json!(examples::orders())), ListProblems),
 )]
 async fn list(State(app): State<App>, _session: Session, request: Passing) -> Result<Response, Problem> {
-    request.to(&app, ORDERS, Class::Pay).await
+    request.read::<ListOrders>(&app).await
 }
 
 /// Read an order: its state, its tickets, and every step so far.
@@ -106,7 +107,7 @@ async fn order(
     _order: Id<OrderId>,
     request: Passing,
 ) -> Result<Response, Problem> {
-    request.to(&app, ORDERS, Class::Pay).await
+    request.read::<GetOrder>(&app).await
 }
 
 /// Follow an order.
@@ -137,7 +138,7 @@ async fn events(
     _order: Id<OrderId>,
     request: Passing,
 ) -> Result<Response, Problem> {
-    request.events(&app, ORDERS, Class::Pay).await
+    request.follow::<FollowOrder>(&app).await
 }
 
 /// Cancel an order: the tickets are revoked, the seats released, the money given back.
@@ -165,7 +166,7 @@ async fn cancel(
     _order: Id<OrderId>,
     request: Passing,
 ) -> Result<Response, Problem> {
-    request.to(&app, ORDERS, Class::Pay).await
+    request.ask::<CancelOrder>(&app).await
 }
 
 /// Read a ticket with its signed code.
@@ -187,7 +188,7 @@ async fn ticket(
     _ticket: Id<TicketId>,
     request: Passing,
 ) -> Result<Response, Problem> {
-    request.to(&app, ORDERS, Class::Pay).await
+    request.read::<GetTicket>(&app).await
 }
 
 /// Fetch the public keys that verify ticket codes offline.
@@ -199,5 +200,5 @@ async fn ticket(
     responses((status = 200, description = "A JSON Web Key Set (RFC 7517).", body = api::TicketKeys, example = json!(examples::ticket_keys()))),
 )]
 async fn ticket_keys(State(app): State<App>, request: Passing) -> Result<Response, Problem> {
-    request.to(&app, ORDERS, Class::Browse).await
+    request.read::<TicketKeys>(&app).await
 }

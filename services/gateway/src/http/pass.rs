@@ -8,13 +8,14 @@ use futures::StreamExt;
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, IF_NONE_MATCH};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use stampede_contracts::{Class, Code, Problem, header};
+use stampede_contracts::function::Safe;
+use stampede_contracts::{Class, Code, Problem, Repeatable, Route, header};
 
 use super::admit::{Bearer, Caller};
 use super::body;
 use super::extract::Priority;
 use crate::app::{App, Client};
-use crate::clients::upstream::{Delivery, Outgoing};
+use crate::clients::upstream::Outgoing;
 
 /// The fields that pass. All others end here, those between two hops (RFC 9110, 7.6.1) and those that only the door may
 /// write among them.
@@ -66,23 +67,58 @@ impl<const BODY_MAX: usize> FromRequest<App> for Passing<BODY_MAX> {
 }
 
 impl<const BODY_MAX: usize> Passing<BODY_MAX> {
-    /// Passes it to `service` and its answer back.
+    /// Passes it to whoever offers `R`, and the answer back; again where there was none.
     ///
     /// # Errors
-    /// `unavailable` or `deadline_exceeded` when there was none.
-    pub async fn to(self, app: &App, service: &'static str, class: Class) -> Result<Response, Problem> {
-        app.upstream.pass(service, &self.classified(class), Delivery::Whole).await
+    /// `unavailable` or `deadline_exceeded` when there was none in the end.
+    pub async fn ask<R>(self, app: &App) -> Result<Response, Problem>
+    where
+        R: Route,
+        R::Guarantee: Repeatable,
+    {
+        app.upstream.ask::<R>(self.classified(R::CLASS)).await
     }
 
-    /// Passes it to `service` and the events it answers with back, until one side ends, the stream has lasted its time,
+    /// Like [`ask`](Self::ask), for what only reads: asks a second replica as well when the first takes long.
+    ///
+    /// # Errors
+    /// See [`ask`](Self::ask).
+    pub async fn read<R: Route<Guarantee = Safe>>(self, app: &App) -> Result<Response, Problem> {
+        app.upstream.read::<R>(self.classified(R::CLASS)).await
+    }
+
+    /// Like [`read`](Self::read), for what is the same for everybody: where there is no answer, the last one takes its
+    /// place, with its age.
+    ///
+    /// # Errors
+    /// See [`ask`](Self::ask); also when there is no last answer, or it is too old.
+    pub async fn browse<R: Route<Guarantee = Safe>>(self, app: &App) -> Result<Response, Problem> {
+        let target = self.outgoing.target.clone();
+        let answer = match self.read::<R>(app).await {
+            Ok(response) if !response.status().is_server_error() => {
+                return Ok(app.last_copies.keep(&target, response).await);
+            }
+            answer => answer,
+        };
+        // RFC 5861, 4: an error is what a stale answer may take the place of.
+        match app.last_copies.get(&target) {
+            Some(copy) => {
+                app.metrics.last_copy(R::NAME);
+                Ok(copy)
+            }
+            None => answer,
+        }
+    }
+
+    /// Passes it to whoever offers `R` and the events of the answer back, until one side ends, the stream has lasted its time,
     /// or this process drains.
     ///
     /// # Errors
-    /// `busy` when too many streams are open; see [`to`](Self::to).
-    pub async fn events(self, app: &App, service: &'static str, class: Class) -> Result<Response, Problem> {
+    /// `busy` when too many streams are open; see [`ask`](Self::ask).
+    pub async fn follow<R: Route<Guarantee = Safe>>(self, app: &App) -> Result<Response, Problem> {
         let place = app.streams.open.open(self.client);
         let place = place.ok_or_else(|| Problem::new(Code::Busy).detail("Too many streams are open."))?;
-        let response = app.upstream.pass(service, &self.classified(class), Delivery::Stream).await?;
+        let response = app.upstream.follow::<R>(self.classified(R::CLASS)).await?;
         if !response.status().is_success() {
             return Ok(response);
         }

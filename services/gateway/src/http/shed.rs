@@ -1,6 +1,6 @@
 //! Whether there is room for a request now: when there is too much to do, the least urgent is refused first.
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -16,7 +16,8 @@ use crate::domain::priority;
 /// ticket.
 pub async fn shed(State(app): State<App>, request: Request, next: Next) -> Response {
     let wish = request.headers().get(PRIORITY).and_then(|value| value.to_str().ok());
-    let class = priority::class(of_path(request.uri().path()), wish);
+    let template = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let class = priority::class(app.classes.class(request.method(), template), wish);
     if class == Class::Pay {
         return next.run(request).await;
     }
@@ -27,21 +28,6 @@ pub async fn shed(State(app): State<App>, request: Request, next: Next) -> Respo
     let response = next.run(request).await;
     learn(permit, response.status());
     response
-}
-
-/// The class of the functions behind a path.
-fn of_path(path: &str) -> Class {
-    let below =
-        |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if below("/v1/orders") || below("/v1/tickets") || below("/v1/ops") {
-        Class::Pay
-    } else if below("/v1/holds") || path.ends_with("/holds") {
-        Class::Hold
-    } else if below("/v1/lobby") || below("/v1/sessions") || path.ends_with("/lobby") {
-        Class::Join
-    } else {
-        Class::Browse
-    }
 }
 
 const fn level(class: Class) -> u8 {
@@ -68,30 +54,4 @@ fn refused(app: &App, class: Class, refusal: Shed) -> Response {
     let after = refusal.retry_after;
     let seconds = (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1);
     Problem::new(Code::Busy).retry_after(u32::try_from(seconds).unwrap_or(u32::MAX)).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_is_nearer_to_a_ticket_is_more_urgent() {
-        let show = "/v1/shows/shw_1";
-        for (path, class) in [
-            ("/v1/orders".to_owned(), Class::Pay),
-            ("/v1/orders/ord_1/events".to_owned(), Class::Pay),
-            ("/v1/tickets/tkt_1".to_owned(), Class::Pay),
-            (format!("{show}/holds"), Class::Hold),
-            ("/v1/holds/hld_1".to_owned(), Class::Hold),
-            (format!("{show}/lobby"), Class::Join),
-            ("/v1/lobby/lby_1/events".to_owned(), Class::Join),
-            ("/v1/sessions".to_owned(), Class::Join),
-            ("/v1/shows".to_owned(), Class::Browse),
-            (show.to_owned(), Class::Browse),
-            ("/v1/ordersx".to_owned(), Class::Browse),
-            ("/docs".to_owned(), Class::Browse),
-        ] {
-            assert_eq!(of_path(&path), class, "{path}");
-        }
-    }
 }

@@ -1,8 +1,10 @@
-//! What is on: passed through to `catalog`. Nobody needs a session to look.
+//! What is on: passed through to `catalog`, and from the last copies where that does not answer. Nobody needs a session
+//! to look.
 
 use axum::extract::State;
 use axum::response::Response;
-use stampede_contracts::{Class, Problem, SectionId, ShowId, api};
+use stampede_contracts::route::{GetSeats, GetShow, ListShows};
+use stampede_contracts::{Problem, SectionId, ShowId, api};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -11,8 +13,6 @@ use super::extract::Id;
 use super::openapi::problems;
 use super::pass::Passing;
 use crate::app::App;
-
-pub(super) const CATALOG: &str = "catalog";
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(seats))
@@ -35,7 +35,7 @@ problems!(SeatProblems: InvalidParameter, ShowNotFound, SectionNotFound);
     responses((status = 200, description = "A page of shows.", body = api::Page<api::ShowSummary>, example = json!(examples::shows())), ListProblems),
 )]
 async fn list(State(app): State<App>, request: Passing) -> Result<Response, Problem> {
-    request.to(&app, CATALOG, Class::Browse).await
+    request.browse::<ListShows>(&app).await
 }
 
 /// Read a show: sections, prices, and how many seats are left.
@@ -50,7 +50,7 @@ async fn list(State(app): State<App>, request: Passing) -> Result<Response, Prob
     responses((status = 200, description = "The show.", body = api::Show, example = json!(examples::show())), ShowProblems),
 )]
 async fn show(State(app): State<App>, _show: Id<ShowId>, request: Passing) -> Result<Response, Problem> {
-    request.to(&app, CATALOG, Class::Browse).await
+    request.browse::<GetShow>(&app).await
 }
 
 /// Read the seat map of a section.
@@ -66,5 +66,5 @@ async fn show(State(app): State<App>, _show: Id<ShowId>, request: Passing) -> Re
     responses((status = 200, description = "The seats of the section.", body = api::SeatMap, example = json!(examples::seats())), SeatProblems),
 )]
 async fn seats(State(app): State<App>, _show: Id<ShowId>, request: Passing) -> Result<Response, Problem> {
-    request.to(&app, CATALOG, Class::Browse).await
+    request.browse::<GetSeats>(&app).await
 }

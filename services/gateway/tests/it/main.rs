@@ -13,3 +13,4 @@ mod pass;
 mod sessions;
 mod shed;
 mod support;
+mod upstream;

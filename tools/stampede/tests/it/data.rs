@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_nats::jetstream;
 use stampede::platform::Platform;
 use stampede::provision::{Provisioner, Refill};
-use stampede_contracts::topology::{CONSUMERS, EVT_CATALOG, EVT_FACTS, EVT_INVENTORY, STREAMS};
+use stampede_contracts::topology::{BUCKETS, CONSUMERS, EVT_CATALOG, EVT_FACTS, EVT_INVENTORY, STREAMS};
 use stampede_testkit::eventually;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -42,7 +42,7 @@ async fn provisioning_again_changes_nothing_and_refilling_only_what_is_state() {
 
     let done = provisioner(&platform).provision().await.unwrap();
     assert_eq!((done.made.len(), done.refilled.len()), (0, 0));
-    assert_eq!(done.kept, STREAMS.len() + 2 * CONSUMERS.len() + 1);
+    assert_eq!(done.kept, STREAMS.len() + 2 * CONSUMERS.len() + BUCKETS.len());
     assert_eq!(generations(&context).await, first);
 
     let done = provisioner(&platform).run(Refill::Everything).await.unwrap();

@@ -6,6 +6,7 @@ mod cost;
 mod crowd;
 mod dead_letters;
 mod faults;
+mod outages;
 mod provider;
 mod purchase;
 mod rights;
