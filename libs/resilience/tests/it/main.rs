@@ -8,7 +8,9 @@ use std::time::Duration;
 use stampede_circuit_breaker::State;
 use stampede_contracts::function::{Keyed, Once, Safe};
 use stampede_deadline::{Clock, Deadline, current, scope};
-use stampede_resilience::{Destination, DestinationPolicy, Error, InvalidPolicy, Meaning, Totals};
+use stampede_resilience::{
+    Destination, DestinationPolicy, Destinations, Error, InvalidPolicy, Meaning, Stack, Totals,
+};
 use stampede_testkit::layer::{Ask, Failed, Probe, ask, keeps_the_contract, shares_its_state};
 use tokio::time::{Instant, advance, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -307,6 +309,54 @@ fn the_broken_rule_is_named() {
     assert!(refused(|policy| policy.retry.pause_ms = 0).is_some());
     assert!(refused(|policy| policy.budget.per_mille = 1_001).is_some());
     assert!(toml::from_str::<DestinationPolicy>(&format!("{POLICY}\nunknown = 1")).is_err());
+}
+
+/// Whoever asks with too little time, on purpose or not, does not open the circuit for everybody else.
+#[tokio::test(start_paused = true)]
+async fn what_the_caller_cuts_short_says_nothing_of_the_callee() {
+    let destination = destination::<Once>(&policy());
+    let mut service = destination.single(means::<()>).layer(Probe::default());
+    for _ in 0..20 {
+        let soon = Deadline::after(20 * MS);
+        assert_eq!(scope(soon, ask(&mut service, Ask::Hang)).await, Err(Error::TimedOut));
+    }
+    assert_eq!(destination.health().breaker.state, State::Closed);
+    // Its own time is another matter.
+    for _ in 0..10 {
+        assert_eq!(ask(&mut service, Ask::Hang).await, Err(Error::TimedOut));
+    }
+    assert_eq!(destination.health().breaker.state, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_says_nothing_is_neither_failure_nor_asked_for_again() {
+    let unknown = |_: Result<&(), &Failed>| Meaning::Unknown;
+    let (destination, probe) = (destination::<Safe>(&policy()), Probe::default());
+    let mut service = destination.hedging(unknown).layer(probe.clone());
+    for _ in 0..20 {
+        assert_eq!(ask(&mut service, Ask::Fail).await, Err(Error::Inner(Failed)));
+    }
+    assert_eq!((probe.calls(), destination.health().breaker.state), (20, State::Closed));
+}
+
+#[tokio::test]
+async fn destinations_are_found_by_name_and_their_stacks_switched_off_and_on() {
+    let off = changed(|policy| policy.stack = Stack::Off);
+    let destinations =
+        Destinations::try_new([("orders", &policy()), ("shops", &off)], &Clock::tokio()).unwrap();
+    let (orders, shops) = (destinations.get("orders").unwrap(), destinations.get("shops").unwrap());
+    assert!(orders.is_on() && !shops.is_on() && destinations.get("nobody").is_none());
+    orders.set_policy(&off).unwrap();
+    assert!(!destinations.clone().get("orders").unwrap().is_on(), "one and the same for everybody");
+    assert_eq!(orders.policy(), off);
+    assert!(destinations.get_or("orders", &policy()).unwrap().policy() == off, "it has a policy of its own");
+    let (first, second) =
+        (destinations.get_or("tool", &policy()).unwrap(), destinations.get_or("tool", &off).unwrap());
+    first.set_policy(&off).unwrap();
+    assert!(!second.is_on(), "the first call made it");
+    let invalid = changed(|policy| policy.bulkhead.places = 0);
+    let error = Destinations::try_new([("orders", &invalid)], &Clock::tokio()).unwrap_err();
+    assert_eq!(error.to_string(), "orders: bulkhead: a bulkhead has at least one place");
 }
 
 /// Three tiers of whole stacks over something that is down: the load at the bottom stays within the budgets, and then
