@@ -63,6 +63,7 @@ lint:
 # which crate may lean on which
 layers:
     cargo stampede check-layers
+    cargo stampede check
 
 # renew the checked queries of a folder against the empty database DATABASE_URL (needs sqlx-cli; payments: --lib --bins)
 prepare folder targets="--all-targets":

@@ -67,7 +67,8 @@ enum Command {
     Provision(Provision),
     /// Run everything that must be green, on its own Postgres and NATS.
     Test(Test),
-    /// Measure a pattern beside its peers, and show the ratios.
+    /// Measure what the patterns cost, beside their peers and in the running platform.
+    #[command(subcommand)]
     Bench(bench::Bench),
     /// Print the whole system from its blueprints: functions, calls with their policies, state.
     Blueprint(blueprint::Blueprint),

@@ -1,6 +1,7 @@
 //! The figures of a benchmark, and what was asked of them.
 
 mod asked;
+pub(crate) mod pairs;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

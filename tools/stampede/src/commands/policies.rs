@@ -137,7 +137,7 @@ fn call<'a>(system: &'a System, which: &str) -> Result<&'a Call> {
     found.with_context(|| format!("there is no {which}; there are {}", all.collect::<Vec<_>>().join(", ")))
 }
 
-async fn open(place: &Place) -> Result<Store> {
+pub(crate) async fn open(place: &Place) -> Result<Store> {
     let state = place.existing()?;
     let run = RunFile::running(&state)?;
     let settings = Settings {

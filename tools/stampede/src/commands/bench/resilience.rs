@@ -1,10 +1,10 @@
-//! `bench`: our patterns beside the best libraries of their kind, as a table of ratios.
+//! `bench resilience`: our patterns beside the best libraries of their kind, as a table of ratios.
 
 use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::bench::{Measured, table};
 use crate::{cargo, progress, state};
@@ -12,25 +12,16 @@ use crate::{cargo, progress, state};
 /// Where the table is kept.
 const PAGE: &str = "docs/resilience-figures.md";
 
-/// Options of `bench`.
+/// Options of `bench resilience`.
 #[derive(Args, Debug)]
-pub(crate) struct Bench {
-    /// What is measured.
-    what: What,
+pub(crate) struct Resilience {
     /// Write the table into docs/resilience-figures.md.
     #[arg(long)]
     write: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum What {
-    /// The layers around a call, beside tower, tower-resilience, failsafe and governor.
-    Resilience,
-}
-
-impl Bench {
-    pub(crate) async fn run(&self) -> anyhow::Result<ExitCode> {
-        let What::Resilience = self.what;
+impl Resilience {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let workspace = state::workspace().context("not inside a checkout of Stampede")?;
         let home = workspace.join("target/criterion");
         // Figures of another run, perhaps of a pattern that is gone, are no part of this one.
