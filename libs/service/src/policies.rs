@@ -69,3 +69,44 @@ fn tell(destination: &str, replaced: Result<(), Ignored>) {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stampede_deadline::Clock;
+
+    use super::*;
+
+    const TEXT: &str = r#"
+        service = "orders"
+        kind = "logic"
+        [calls.inventory]
+        via = "rpc"
+        functions = {}
+        [calls.inventory.policy]
+        deadline_ms = 1_000
+        attempt_ms = 500
+        breaker = { percent = 50, min_calls = 20, window_ms = 10_000, open_ms = 200, open_max_ms = 5_000, probes = 4 }
+        bulkhead = { places = 7, waiting_max = 64, wait_ms = 100 }
+    "#;
+
+    #[test]
+    fn a_patch_is_followed_and_what_makes_no_policy_leaves_the_last_one() {
+        let blueprint = Blueprint::parse(TEXT).unwrap();
+        let destinations = Destinations::try_new(blueprint.policies(), &Clock::system()).unwrap();
+        let replace = |name, patch: Option<&[u8]>| replace(&blueprint, &destinations, name, patch);
+        let places = || destinations.get("inventory").unwrap().policy().bulkhead.places;
+
+        replace("inventory", Some(br#"{"bulkhead":{"places":3}}"#)).unwrap();
+        assert_eq!(places(), 3);
+        for wrong in [&b"no json"[..], br#"{"places":1}"#, br#"{"attempt_ms":2000}"#, b"null", b""] {
+            assert!(replace("inventory", Some(wrong)).is_err(), "{wrong:?}");
+            assert_eq!(places(), 3);
+        }
+        assert!(matches!(replace("catalog", Some(b"{}")), Err(Ignored::Unknown)));
+        // The patch lies over the blueprint, not over the patch before it.
+        replace("inventory", Some(br#"{"attempt_ms":400}"#)).unwrap();
+        assert_eq!(places(), 7);
+        replace("inventory", None).unwrap();
+        assert_eq!(destinations.get("inventory").unwrap().policy(), blueprint.calls["inventory"].policy);
+    }
+}
