@@ -84,6 +84,7 @@ async fn a_replica_that_fails_all_the_time_is_left_alone() {
     for _ in 0..300 {
         assert_eq!(look(&stage, "/v1/shows").await.status(), StatusCode::OK);
     }
+    assert!(stage.metrics().await.contains("stampede_gateway_replica_ejected"));
     // Without ejection about every second request would come to it first.
     assert!(hits.load(Ordering::SeqCst) < 75, "{hits:?}");
 }

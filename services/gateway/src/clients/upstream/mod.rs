@@ -16,7 +16,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
-use stampede_balance::InvalidSettings;
+use opentelemetry::KeyValue;
+use stampede_balance::{InvalidSettings, Snapshot};
 use stampede_bus::Members;
 use stampede_contracts::function::{Keyed, Safe};
 use stampede_contracts::{Code, Problem, Repeatable, Route};
@@ -98,7 +99,9 @@ impl Upstream {
             Ok((service, Callee { destination, replicas: Replicas::new(service, members.clone())? }))
         };
         let callees = services.iter().map(callee).collect::<Result<_, InvalidUpstream>>()?;
-        Ok(Self { client: exchange::client(), callees: Arc::new(callees), metrics })
+        let upstream = Self { client: exchange::client(), callees: Arc::new(callees), metrics };
+        show(&upstream.callees);
+        Ok(upstream)
     }
 
     /// Whether anybody of `service` takes work.
@@ -175,6 +178,37 @@ impl Upstream {
     fn way(&self) -> Way {
         Way { upstream: self.clone() }
     }
+}
+
+/// Shows every replica, as long as there is somebody who calls them.
+fn show(callees: &Arc<HashMap<&'static str, Callee>>) {
+    let gauge = |name, description, read: fn(&Snapshot<Arc<str>>) -> u64| {
+        let callees = Arc::downgrade(callees);
+        stampede_telemetry::meter()
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |observer| {
+                let Some(callees) = callees.upgrade() else { return };
+                for (service, callee) in &*callees {
+                    for replica in callee.replicas.snapshot() {
+                        let labels = [
+                            KeyValue::new("service", *service),
+                            KeyValue::new("replica", replica.replica.to_string()),
+                        ];
+                        observer.observe(read(&replica), &labels);
+                    }
+                }
+            })
+            .build();
+    };
+    gauge("stampede.gateway.replica.in_flight", "Requests under way to a replica.", |replica| {
+        replica.in_flight.into()
+    });
+    gauge(
+        "stampede.gateway.replica.ejected",
+        "1 while a replica is left alone because it fails.",
+        |replica| replica.returns_in.is_some().into(),
+    );
 }
 
 /// Why there is no answer, for whoever asked.

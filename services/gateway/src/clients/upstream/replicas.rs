@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use stampede_balance::{Balancer, InvalidSettings, Pick, Settings};
+use stampede_balance::{Balancer, InvalidSettings, Pick, Settings, Snapshot};
 use stampede_bus::Members;
 use stampede_deadline::Clock;
 
@@ -50,6 +50,11 @@ impl Replicas {
     pub(super) fn pick(&self, tried: &[Arc<str>]) -> Option<Pick<Arc<str>>> {
         self.hear();
         self.balancer.pick(tried).or_else(|| self.balancer.pick(&[]))
+    }
+
+    /// How each of them stands.
+    pub(super) fn snapshot(&self) -> Vec<Snapshot<Arc<str>>> {
+        self.balancer.snapshot()
     }
 
     /// Looks whether somebody came or went. Under the lock, so that nobody puts an older set in the place of a newer one;
