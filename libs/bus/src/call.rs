@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use stampede_contracts::function::{Answer, Safe};
 use stampede_contracts::{Class, Code, Function, Problem, Repeatable, header};
-use stampede_deadline::Deadline;
+use stampede_deadline::{Deadline, Patience};
 use stampede_resilience::{Error, HedgingStack, InvalidPolicy, Meaning, RepeatingStack, SingleStack};
 use stampede_telemetry::trace;
 use tower::{Layer, Service, ServiceExt};
@@ -116,6 +116,8 @@ impl Asked {
 #[derive(Clone)]
 struct Outgoing {
     asked: Asked,
+    /// Of whoever asks; the layers shorten what an attempt sees of it.
+    caller: Option<Deadline>,
     subject: String,
     payload: Bytes,
 }
@@ -224,7 +226,7 @@ impl Bus {
 
     async fn attempt(&self, outgoing: Outgoing) -> Result<Reply, Failed> {
         let Asked { service, name, deadline, .. } = outgoing.asked;
-        let had_time = has_time(deadline);
+        let patience = Patience::of(outgoing.caller, deadline);
         let span = tracing::info_span!(
             "call",
             otel.name = format!("{service}/{name}"),
@@ -244,12 +246,12 @@ impl Bus {
         }
         self.metrics().operation("request", &template(service, name), error, started);
         match result {
-            Err(CallError::TimedOut) if !had_time => Err(Failed::OutOfTime),
+            Err(CallError::TimedOut) if patience.was_too_short() => Err(Failed::OutOfTime),
             result => result.map_err(Failed::Call),
         }
     }
 
-    async fn exchange(&self, Outgoing { asked, subject, payload }: Outgoing) -> Result<Reply, CallError> {
+    async fn exchange(&self, Outgoing { asked, subject, payload, .. }: Outgoing) -> Result<Reply, CallError> {
         let own = Deadline::after(asked.deadline);
         let deadline = stampede_deadline::current().map_or(own, |current| current.earlier(own));
         if deadline.is_expired() {
@@ -272,13 +274,6 @@ impl Bus {
     }
 }
 
-/// Whether an attempt that begins now can have nearly all the time that its function promises to need. One that cannot,
-/// and has no reply in the end, says nothing of the callee.
-fn has_time(needed: Duration) -> bool {
-    let nearly = needed - needed / 10;
-    stampede_deadline::current().is_none_or(|deadline| deadline.remaining() >= nearly)
-}
-
 /// Whoever has no deadline of its own waits as long as the function says.
 async fn bounded(
     asked: Asked,
@@ -289,7 +284,8 @@ async fn bounded(
 }
 
 fn outgoing<F: Function>(subject: String, request: &F::Request) -> Result<Outgoing, CallError> {
-    Ok(Outgoing { asked: Asked::of::<F>(), subject, payload: serde_json::to_vec(request)?.into() })
+    let (asked, caller) = (Asked::of::<F>(), stampede_deadline::current());
+    Ok(Outgoing { asked, caller, subject, payload: serde_json::to_vec(request)?.into() })
 }
 
 fn read<T: DeserializeOwned>(reply: Result<Reply, CallError>) -> Result<T, CallError> {

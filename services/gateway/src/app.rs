@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use stampede_contracts::SessionId;
 
 use crate::clients::inventory::Inventory;
-use crate::clients::last_copy::LastCopies;
+use crate::clients::last_copy::{InvalidCache, LastCopies};
 use crate::clients::layout::Layout;
 use crate::clients::upstream::{InvalidUpstream, Upstream};
 use crate::config::{Config, ProxyConfig, TimeConfig};
@@ -114,6 +114,9 @@ pub enum Error {
     /// `RATE_LIMIT_KEYS_MAX` is zero.
     #[error(transparent)]
     NoKeys(#[from] NoKeys),
+    /// `LAST_COPIES_MAX_BYTES` makes no cache.
+    #[error("LAST_COPIES_MAX_BYTES: {0}")]
+    LastCopies(#[from] InvalidCache),
     /// A service cannot be called.
     #[error(transparent)]
     Upstream(#[from] InvalidUpstream),
@@ -166,11 +169,11 @@ impl App {
                 draining: node.draining(),
             },
             upstream: Upstream::try_new(&NEIGHBOURS, node.destinations(), members, metrics.clone())?,
-            last_copies: LastCopies::new(
+            last_copies: LastCopies::try_new(
                 config.last_copies.bytes_max,
                 config.last_copies.age_max,
                 Clock::system(),
-            ),
+            )?,
             inventory: Inventory::new(bus.clone(), layout),
             bus,
             tokens_public_url: config.tokens_public_url,

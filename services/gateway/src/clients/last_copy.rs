@@ -1,5 +1,6 @@
 //! The last answers to whoever browses: what is shown while `catalog` does not answer.
 
+use std::hash::RandomState;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -9,8 +10,8 @@ use http::header::{AGE, CONTENT_TYPE};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, Collected};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
 use stampede_deadline::{Clock, Moment};
 
 /// RFC 9211: says that an answer comes from here, and how long ago it was fresh.
@@ -23,12 +24,15 @@ const ENTRIES_GUESS: usize = 1_000;
 /// The last answers. Only such as are the same for everybody belong here.
 #[derive(Debug)]
 pub struct LastCopies {
-    copies: Cache<PathAndQuery, Copy, Weight>,
+    copies: Cache<PathAndQuery, Copy, Weight, RandomState>,
     /// An entry that is larger would throw out too many others.
     entry_max: u64,
     age_max: Duration,
     clock: Clock,
 }
+
+/// A cache that cannot be made.
+pub type InvalidCache = quick_cache::Error;
 
 #[derive(Debug, Clone)]
 struct Copy {
@@ -49,9 +53,18 @@ impl Weighter<PathAndQuery, Copy> for Weight {
 
 impl LastCopies {
     /// None yet; at most so many bytes, none of which is shown when it is older than `age_max`.
-    pub fn new(bytes_max: u64, age_max: Duration, clock: Clock) -> Self {
-        let copies = Cache::with_weighter(ENTRIES_GUESS, bytes_max, Weight);
-        Self { copies, entry_max: bytes_max / 8, age_max, clock }
+    ///
+    /// # Errors
+    /// When there can be no such cache.
+    pub fn try_new(bytes_max: u64, age_max: Duration, clock: Clock) -> Result<Self, InvalidCache> {
+        // In one piece: of several each would have a part of the memory, and too little for a large answer.
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(ENTRIES_GUESS)
+            .weight_capacity(bytes_max)
+            .shards(1)
+            .build()?;
+        let copies = Cache::with_options(options, Weight, RandomState::new(), DefaultLifecycle::default());
+        Ok(Self { copies, entry_max: bytes_max / 8, age_max, clock })
     }
 
     /// Keeps a copy of a success, and gives the answer back.
@@ -96,7 +109,7 @@ mod tests {
     const AGE_MAX: Duration = Duration::from_secs(600);
 
     fn copies() -> LastCopies {
-        LastCopies::new(8 * 1024, AGE_MAX, Clock::tokio())
+        LastCopies::try_new(8 * 1024, AGE_MAX, Clock::tokio()).unwrap()
     }
 
     async fn text(response: Response) -> String {

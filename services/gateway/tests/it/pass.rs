@@ -175,7 +175,7 @@ async fn deadlines_are_read_clamped_and_defaulted() {
     stage.play("catalog", catalog).await;
     assert_eq!(stage.get("/v1/shows").send().await.unwrap().status(), StatusCode::OK);
     let left: u64 = last(&log).headers["deadline-ms"].to_str().unwrap().parse().unwrap();
-    assert!((1_000..=2_000).contains(&left), "{left}");
+    assert!((500..=2_000).contains(&left), "{left}");
     for wrong in ["0", "-1", "soon", "1.5", "600001", "99999999999999999999", " ", "1e3"] {
         let response = stage.get("/v1/shows").header("deadline-ms", wrong).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{wrong}");

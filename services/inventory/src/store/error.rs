@@ -42,6 +42,12 @@ impl StoreError {
         }
     }
 
+    /// The database lets nobody in: it takes no connections now (55000), or has too many (53300).
+    fn is_refused_connection(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        matches!(error.code().as_deref(), Some("55000" | "53300"))
+    }
+
     /// Whether the database is away or overloaded rather than wrong.
     pub fn is_unavailable(&self) -> bool {
         self.is_transient()
@@ -55,5 +61,6 @@ impl StoreError {
                         | sqlx::Error::Protocol(_)
                 )
             )
+            || self.is_refused_connection()
     }
 }

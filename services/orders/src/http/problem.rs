@@ -36,8 +36,8 @@ fn of_database(error: &sqlx::Error) -> Code {
         sqlx::Error::Database(database) => match database.code().as_deref() {
             // Lock not available, statement cancelled by its time limit, too many connections.
             Some("55P03" | "57014" | "53300") => Code::Busy,
-            // The server is starting, stopping, or has become read-only.
-            Some("57P01" | "57P02" | "57P03" | "25006") => Code::Unavailable,
+            // The server is starting, stopping, has become read-only, or takes no connections to this database.
+            Some("57P01" | "57P02" | "57P03" | "25006" | "55000") => Code::Unavailable,
             _ => Code::Internal,
         },
         _ => Code::Internal,

@@ -216,7 +216,9 @@ fn unanswered(service: &'static str, is_safe: bool, error: Error<Failure>) -> Pr
     tracing::warn!(service, error = &error as &dyn std::error::Error, "a service gave no answer");
     match error {
         // What is unknown is told: the request may have had its effect.
-        Error::TimedOut | Error::Inner(Failure::TimedOut | Failure::OutOfTime | Failure::Broken(_)) if !is_safe => {
+        Error::TimedOut | Error::Inner(Failure::TimedOut | Failure::OutOfTime | Failure::Broken(_))
+            if !is_safe =>
+        {
             Problem::new(Code::DeadlineExceeded).detail(
                 "The answer was lost on its way; the same request, with the same key if it has one, brings it back.",
             )

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::StatusCode;
 use stampede_balance::Outcome;
-use stampede_deadline::Deadline;
+use stampede_deadline::{Deadline, Patience};
 use stampede_resilience::Meaning;
 use tower::Service;
 use tracing::{Instrument, Span, field};
@@ -23,6 +23,8 @@ pub(super) struct Call {
     pub(super) service: &'static str,
     /// The longest time of one attempt.
     deadline: Duration,
+    /// Of whoever asks; the layers shorten what an attempt sees of it.
+    caller: Option<Deadline>,
     pub(super) request: Arc<Outgoing>,
     delivery: Delivery,
     tried: Arc<Mutex<Vec<Arc<str>>>>,
@@ -35,7 +37,8 @@ impl Call {
         request: Outgoing,
         delivery: Delivery,
     ) -> Self {
-        Self { service, deadline, request: Arc::new(request), delivery, tried: Arc::default() }
+        let (caller, request) = (stampede_deadline::current(), Arc::new(request));
+        Self { service, deadline, caller, request, delivery, tried: Arc::default() }
     }
 }
 
@@ -105,16 +108,14 @@ impl Upstream {
 
     /// Waits as long as the function may take, and no longer than the caller does.
     async fn within_time(&self, call: &Call, base: &str) -> Result<Response, Failure> {
+        let patience = Patience::of(call.caller, call.deadline);
         let own = Deadline::after(call.deadline);
-        let caller = stampede_deadline::current();
-        // Nearly all of its time, or its silence says nothing of it.
-        let had_time = caller.is_none_or(|caller| caller.remaining() >= call.deadline - call.deadline / 10);
-        let deadline = caller.map_or(own, |caller| caller.earlier(own));
+        let deadline = stampede_deadline::current().map_or(own, |current| current.earlier(own));
         let asking = exchange(&self.client, base, &call.request, call.delivery);
         match tokio::time::timeout_at(deadline.instant(), stampede_deadline::scope(deadline, asking)).await {
             Ok(result) => result,
-            Err(_elapsed) if had_time => Err(Failure::TimedOut),
-            Err(_elapsed) => Err(Failure::OutOfTime),
+            Err(_elapsed) if patience.was_too_short() => Err(Failure::OutOfTime),
+            Err(_elapsed) => Err(Failure::TimedOut),
         }
     }
 }
