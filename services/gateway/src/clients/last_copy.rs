@@ -32,7 +32,9 @@ pub struct LastCopies {
 }
 
 /// A cache that cannot be made.
-pub type InvalidCache = quick_cache::Error;
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidCache(String);
 
 #[derive(Debug, Clone)]
 struct Copy {
@@ -62,7 +64,8 @@ impl LastCopies {
             .estimated_items_capacity(ENTRIES_GUESS)
             .weight_capacity(bytes_max)
             .shards(1)
-            .build()?;
+            .build()
+            .map_err(|error| InvalidCache(error.to_string()))?;
         let copies = Cache::with_options(options, Weight, RandomState::new(), DefaultLifecycle::default());
         Ok(Self { copies, entry_max: bytes_max / 8, age_max, clock })
     }
