@@ -347,7 +347,7 @@ async fn destinations_are_found_by_name_and_their_stacks_switched_off_and_on() {
     let (orders, shops) = (destinations.get("orders").unwrap(), destinations.get("shops").unwrap());
     assert!(orders.is_on() && !shops.is_on() && destinations.get("nobody").is_none());
     orders.set_policy(&off).unwrap();
-    assert!(!destinations.clone().get("orders").unwrap().is_on(), "one and the same for everybody");
+    assert!(!destinations.get("orders").unwrap().is_on(), "one and the same for everybody");
     assert_eq!(orders.policy(), off);
     assert!(destinations.get_or("orders", &policy()).unwrap().policy() == off, "it has a policy of its own");
     let (first, second) =
