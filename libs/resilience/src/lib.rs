@@ -3,6 +3,7 @@
 mod count;
 mod destination;
 mod error;
+mod gate;
 mod meaning;
 mod metrics;
 mod policy;
@@ -12,6 +13,7 @@ mod stack;
 pub use count::{Count, CountFuture, CountLayer, Totals};
 pub use destination::{Destination, Health};
 pub use error::Error;
+pub use gate::{Gate, busy};
 pub use meaning::{Meaning, Means, Sees};
 pub use policy::{
     BreakerPolicy, BudgetPolicy, BulkheadPolicy, DestinationPolicy, HedgingPolicy, InvalidPolicy,

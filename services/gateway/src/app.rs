@@ -7,8 +7,8 @@ use std::time::Duration;
 use stampede_bus::{Bus, Members};
 use stampede_deadline::Clock;
 use stampede_idempotency::Fingerprinter;
-use stampede_load_shed::LoadShed;
 use stampede_rate_limit::{NoKeys, RateLimiter};
+use stampede_resilience::Gate;
 use tokio_util::sync::CancellationToken;
 
 use stampede_contracts::SessionId;
@@ -39,7 +39,7 @@ pub struct Parts {
     /// How often clients may ask.
     pub limits: Limits,
     /// Sheds the least urgent when there is too much to do.
-    pub shed: LoadShed,
+    pub gate: Gate,
     /// Who a request comes from.
     pub proxies: ProxyConfig,
     /// How long a request may take.
@@ -135,14 +135,12 @@ impl App {
                 Clock::system(),
             )?,
         };
-        let shed = LoadShed::new(config.shed, Clock::system());
-        metrics.watch(shed.clone());
         Ok(Self(Arc::new(Parts {
             sessions: SessionTokens::new(config.sessions.key.expose(), config.sessions.ttl),
             operator: OperatorToken::try_new(config.operator_token.expose())?,
             fingerprinter: Fingerprinter::new(config.fingerprint_key.expose()),
             limits,
-            shed,
+            gate: Gate::new("gateway", config.shed, Clock::system()),
             proxies: config.proxies,
             times: config.times,
             streams: Streams {
