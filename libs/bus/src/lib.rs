@@ -8,6 +8,7 @@ mod connect;
 mod consumer;
 mod dead_letter;
 mod delivery;
+mod desk;
 mod durable;
 mod follow;
 mod headers;

@@ -21,7 +21,7 @@ pub(crate) struct Metrics {
 /// Why a responder did not run a request.
 #[derive(Clone, Copy)]
 pub(crate) enum Refusal {
-    /// The queue was full; the caller was told.
+    /// There was too much to do: the queue was full, or did not get empty; the caller was told.
     Busy,
     /// Nobody waited for the answer any more; nobody was told.
     Expired,

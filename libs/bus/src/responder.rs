@@ -1,18 +1,19 @@
 //! Answering requests.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
 use stampede_contracts::{Code, Function, Problem, header};
-use tokio::task::{JoinSet, unconstrained};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::template;
+use crate::desk::Desk;
 use crate::headers::get;
 use crate::metrics::Refusal;
 use crate::request::{Context, Offer, Outcome, Request, deadline};
@@ -28,9 +29,10 @@ pub struct ResponderSettings {
     pub subject: String,
     /// The queue group: of all processes with the same one, each request goes to one.
     pub queue: String,
-    /// Requests that may wait for a worker. The next one is answered `busy` at once.
+    /// Requests that may wait for a worker, the most urgent before the others. When there are as many, the least urgent
+    /// is answered `busy`.
     pub capacity: usize,
-    /// Requests that are handled at the same time.
+    /// Requests that are handled at the same time, at least one.
     pub workers: usize,
 }
 
@@ -38,8 +40,8 @@ pub struct ResponderSettings {
 /// itself.
 #[derive(Clone)]
 pub struct Responder {
-    bus: Bus,
-    settings: ResponderSettings,
+    pub(crate) bus: Bus,
+    pub(crate) settings: ResponderSettings,
     offers: HashMap<&'static str, Offer>,
 }
 
@@ -86,32 +88,21 @@ impl Responder {
     /// Answers until `shutdown`; then takes no more, and finishes what it accepted, eight seconds at most.
     ///
     /// # Errors
-    /// When the subject cannot be subscribed, or the connection was closed for good.
+    /// When there is no worker, the subject cannot be subscribed, or the connection was closed for good.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), BoxError> {
-        let ResponderSettings { subject, queue, capacity, workers } = self.settings.clone();
-        let mut subscriber = self.bus.client().queue_subscribe(subject, queue).await?;
-        let mut desk =
-            Desk { responder: self, capacity, workers, waiting: VecDeque::new(), running: JoinSet::new() };
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break,
-                Some(_) = desk.running.join_next() => desk.next(),
-                message = subscriber.next() => match message {
-                    Some(message) => desk.admit(message),
-                    None => return Err("the connection to NATS was closed".into()),
-                },
-            }
+        let ResponderSettings { subject, queue, .. } = self.settings.clone();
+        let mut desk = Desk::try_new(self)?;
+        let mut subscriber = desk.responder.bus.client().queue_subscribe(subject, queue).await?;
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            () = desk.serve(&mut subscriber) => return Err("the connection to NATS was closed".into()),
         }
         // The server sends nothing after this; what it sent before still arrives, then the subscription ends.
         let _ = subscriber.drain().await;
         let finish = async {
-            while let Some(message) = subscriber.next().await {
-                desk.admit(message);
-            }
-            while desk.running.join_next().await.is_some() {
-                desk.next();
-            }
+            desk.serve(&mut subscriber).await;
+            while desk.turn().await.is_some() {}
         };
         if timeout_at(Instant::now() + FINISH_WITHIN, finish).await.is_err() {
             tracing::warn!("requests were given up at shutdown");
@@ -120,49 +111,9 @@ impl Responder {
     }
 }
 
-/// Decides what happens to each request, without ever waiting: a subscription that is not read loses messages.
-struct Desk {
-    responder: Responder,
-    capacity: usize,
-    workers: usize,
-    waiting: VecDeque<Request>,
-    running: JoinSet<()>,
-}
-
-impl Desk {
-    fn admit(&mut self, message: async_nats::Message) {
-        let Some(request) = self.responder.read(message) else { return };
-        if self.running.len() < self.workers {
-            self.start(request);
-        } else if self.waiting.len() < self.capacity {
-            self.waiting.push_back(request);
-        } else {
-            self.responder.bus.metrics().refuse(request.offer.name, Refusal::Busy);
-            self.responder.refuse(&request.reply, Problem::new(Code::Busy));
-        }
-    }
-
-    /// A worker is free.
-    fn next(&mut self) {
-        while self.running.len() < self.workers
-            && let Some(request) = self.waiting.pop_front()
-        {
-            if request.context.deadline.is_expired() {
-                self.responder.bus.metrics().refuse(request.offer.name, Refusal::Expired);
-            } else {
-                self.start(request);
-            }
-        }
-    }
-
-    fn start(&mut self, request: Request) {
-        self.running.spawn(request.run(self.responder.bus.clone()));
-    }
-}
-
 impl Responder {
     /// Finds function and deadline. `None`: it was refused, or dropped because nobody waits for an answer.
-    fn read(&self, message: async_nats::Message) -> Option<Request> {
+    pub(crate) fn read(&self, message: async_nats::Message) -> Option<Request> {
         let reply = message.reply.clone()?;
         let mut tokens = message.subject.rsplit('.');
         let Some(offer) = tokens.next().and_then(|name| self.offers.get(name)).cloned() else {
@@ -191,7 +142,7 @@ impl Responder {
     }
 
     /// Answers without waiting. If the connection takes nothing now, neither would it take the news that we are busy.
-    fn refuse(&self, reply: &async_nats::Subject, problem: Problem) {
+    pub(crate) fn refuse(&self, reply: &async_nats::Subject, problem: Problem) {
         let answer = Outcome::of::<()>(Err(problem)).answer;
         let sending = self.bus.client().publish(reply.clone(), answer);
         // Unconstrained, because a task that has used up its share of time would find everything not ready.

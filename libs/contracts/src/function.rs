@@ -7,8 +7,19 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use self::sealed::Carries;
+use crate::HasKey;
+
+/// What nobody outside of this module can implement.
 mod sealed {
     pub trait Sealed {}
+
+    /// A request has what a function with the guarantee `G` needs of it.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` lacks what a function that is `{G}` needs of its requests",
+        note = "a request of a `Keyed` function implements `HasKey`"
+    )]
+    pub trait Carries<G> {}
 }
 
 /// One of the four kinds; implemented by [`Safe`], [`Idempotent`], [`Keyed`] and [`Once`] only.
@@ -26,7 +37,7 @@ pub enum Safe {}
 /// The second time changes nothing more: asked again.
 #[derive(Debug)]
 pub enum Idempotent {}
-/// A key in the request makes the effect happen once: asked again with the same key.
+/// A key in the request makes the effect happen once: asked again with the same key. Its requests implement [`HasKey`].
 #[derive(Debug)]
 pub enum Keyed {}
 /// A feed or heartbeat: never asked again.
@@ -53,6 +64,11 @@ impl Repeatable for Safe {}
 impl Repeatable for Idempotent {}
 impl Repeatable for Keyed {}
 
+impl<R> Carries<Safe> for R {}
+impl<R> Carries<Idempotent> for R {}
+impl<R: HasKey> Carries<Keyed> for R {}
+impl<R> Carries<Once> for R {}
+
 /// Priority class, most urgent first: who is nearer to a ticket is served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,6 +84,9 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 4] = [Self::Pay, Self::Hold, Self::Join, Self::Browse];
+
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -116,8 +135,8 @@ pub trait Function: 'static {
     const DEADLINE: Duration;
     /// Its kind.
     type Guarantee: Guarantee;
-    /// What is asked.
-    type Request: Serialize + DeserializeOwned + Send + Sync;
+    /// What is asked. Where the guarantee is [`Keyed`], it [has a key](HasKey).
+    type Request: Serialize + DeserializeOwned + Send + Sync + Carries<Self::Guarantee>;
     /// What is answered.
     type Reply: Serialize + DeserializeOwned + Send + Sync;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BlockId, HoldId, Money, OrderId, PassId, SeatId, SectionId, SessionId, ShowId, StepId, Timestamp,
+    BlockId, HasKey, HoldId, Money, OrderId, PassId, SeatId, SectionId, SessionId, ShowId, StepId, Timestamp,
     function::function,
 };
 
@@ -45,6 +45,14 @@ pub struct PlaceHold {
     pub pass: Option<String>,
     /// The block to try; set by the node that picked it, absent on `any`.
     pub block: Option<BlockId>,
+}
+
+impl HasKey for PlaceHold {
+    type Key<'a> = (SessionId, &'a str);
+
+    fn key(&self) -> (SessionId, &str) {
+        (self.session, &self.key)
+    }
 }
 
 /// Answer to [`Hold`]. On `any` it is always `Held` or a problem.
@@ -143,6 +151,15 @@ pub struct HoldOf {
     pub session: SessionId,
 }
 
+/// A hold ends once, so releasing it needs no other name.
+impl HasKey for HoldOf {
+    type Key<'a> = HoldId;
+
+    fn key(&self) -> HoldId {
+        self.hold_id
+    }
+}
+
 /// Make a held hold part of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attach {
@@ -158,6 +175,14 @@ pub struct Attach {
     pub decide_by: Timestamp,
 }
 
+impl HasKey for Attach {
+    type Key<'a> = StepId;
+
+    fn key(&self) -> StepId {
+        self.step
+    }
+}
+
 /// Change a hold on behalf of the order it belongs to. Does nothing to a hold of another order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfOrder {
@@ -169,6 +194,14 @@ pub struct OfOrder {
     pub step: StepId,
 }
 
+impl HasKey for OfOrder {
+    type Key<'a> = StepId;
+
+    fn key(&self) -> StepId {
+        self.step
+    }
+}
+
 /// End a shopping slot: its pass buys no hold any more, a held hold made with it is released.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosePassOf {
@@ -178,6 +211,15 @@ pub struct ClosePassOf {
     pub session: SessionId,
     /// For which show.
     pub show: ShowId,
+}
+
+/// A pass is closed once, so closing it needs no other name.
+impl HasKey for ClosePassOf {
+    type Key<'a> = PassId;
+
+    fn key(&self) -> PassId {
+        self.pass_id
+    }
 }
 
 /// Answer to [`ClosePass`].
@@ -225,3 +267,25 @@ function!(
     /// Close a pass.
     ClosePass, "inventory", "close_pass", Keyed, Join, 2_000, ClosePassOf => PassEnd
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_sessions_and_the_same_whichever_block_is_tried() {
+        let first = PlaceHold {
+            session: SessionId::new(),
+            key: "k1".into(),
+            fingerprint: "00".into(),
+            show: ShowId::new(),
+            want: Want::Best { section: SectionId::new(), quantity: 2 },
+            pass: None,
+            block: None,
+        };
+        let again = PlaceHold { block: Some(BlockId::from_number(7)), ..first.clone() };
+        assert_eq!(again.key(), first.key());
+        assert_ne!(PlaceHold { session: SessionId::new(), ..first.clone() }.key(), first.key());
+        assert_ne!(PlaceHold { key: "k2".into(), ..first.clone() }.key(), first.key());
+    }
+}

@@ -8,6 +8,7 @@ pub mod header;
 pub mod heartbeat;
 pub mod id;
 pub mod inventory;
+mod key;
 pub mod money;
 pub mod orders;
 pub mod problem;
@@ -24,6 +25,7 @@ pub use id::{
     BlockId, HoldId, LobbyTicket, OrderId, PassId, SeatId, SectionId, SessionId, ShowId, StepId, TicketId,
     VenueId,
 };
+pub use key::HasKey;
 pub use money::{Currency, Money};
 pub use problem::{Code, Problem};
 pub use route::Route;

@@ -4,6 +4,7 @@ mod count;
 mod destination;
 mod destinations;
 mod error;
+mod gate;
 mod meaning;
 mod metrics;
 mod policy;
@@ -14,6 +15,7 @@ pub use count::{Count, CountFuture, CountLayer, Totals};
 pub use destination::{Destination, Health};
 pub use destinations::{Destinations, InvalidDestination};
 pub use error::Error;
+pub use gate::{Gate, busy};
 pub use meaning::{Meaning, Means, Sees};
 pub use policy::{
     BreakerPolicy, BudgetPolicy, BulkheadPolicy, DestinationPolicy, HedgingPolicy, InvalidPolicy,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use stampede_bus::{Bus, Members};
 use stampede_deadline::Clock;
 use stampede_idempotency::Fingerprinter;
-use stampede_load_shed::LoadShed;
 use stampede_rate_limit::{NoKeys, RateLimiter};
+use stampede_resilience::Gate;
 use stampede_service::Node;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +47,7 @@ pub struct Parts {
     /// How urgent requests are.
     pub classes: Classes,
     /// Sheds the least urgent when there is too much to do.
-    pub shed: LoadShed,
+    pub gate: Gate,
     /// Who a request comes from.
     pub proxies: ProxyConfig,
     /// How long a request may take.
@@ -152,15 +152,13 @@ impl App {
             )?,
         };
         let classes = Classes::of(node.blueprint());
-        let shed = LoadShed::new(config.shed, Clock::system());
-        metrics.watch(shed.clone());
         Ok(Self(Arc::new(Parts {
             sessions: SessionTokens::new(config.sessions.key.expose(), config.sessions.ttl),
             operator: OperatorToken::try_new(config.operator_token.expose())?,
             fingerprinter: Fingerprinter::new(config.fingerprint_key.expose()),
             limits,
             classes,
-            shed,
+            gate: Gate::new("gateway", config.shed, Clock::system()),
             proxies: config.proxies,
             times: config.times,
             streams: Streams {

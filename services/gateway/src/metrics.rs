@@ -4,8 +4,6 @@ use std::time::Instant;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, UpDownCounter};
-use stampede_contracts::Class;
-use stampede_load_shed::LoadShed;
 use stampede_telemetry::meter;
 
 /// The instruments; clones record into the same.
@@ -13,7 +11,6 @@ use stampede_telemetry::meter;
 pub struct Metrics {
     sessions: Counter<u64>,
     rate_limited: Counter<u64>,
-    shed: Counter<u64>,
     upstream: Histogram<f64>,
     last_copies: Counter<u64>,
     streams: UpDownCounter<i64>,
@@ -56,11 +53,6 @@ impl Metrics {
                 .with_description("Requests refused because a quota was used up.")
                 .with_unit("{request}")
                 .build(),
-            shed: meter
-                .u64_counter("stampede.gateway.shed")
-                .with_description("Requests refused because there was too much to do.")
-                .with_unit("{request}")
-                .build(),
             last_copies: meter
                 .u64_counter("stampede.gateway.last_copies")
                 .with_description("Answers that were old ones, because the service did not answer.")
@@ -94,30 +86,6 @@ impl Metrics {
     /// A request was refused.
     pub fn rate_limited(&self, whose: Limited) {
         self.rate_limited.add(1, &[KeyValue::new("kind", whose.as_str())]);
-    }
-
-    /// A request of this class was refused for want of room.
-    pub fn shed(&self, class: Class) {
-        self.shed.add(1, &[KeyValue::new("class", class.as_str())]);
-    }
-
-    /// Shows the limit that sheds, for as long as the process lives.
-    pub fn watch(&self, shed: LoadShed) {
-        let twin = shed.clone();
-        meter()
-            .u64_observable_gauge("stampede.gateway.shed.limit")
-            .with_description(
-                "Requests that may be under way at the same time, as found by watching how long they take.",
-            )
-            .with_unit("{request}")
-            .with_callback(move |observer| observer.observe(shed.snapshot().limit.into(), &[]))
-            .build();
-        meter()
-            .u64_observable_gauge("stampede.gateway.shed.in_flight")
-            .with_description("Requests under way, those about orders apart.")
-            .with_unit("{request}")
-            .with_callback(move |observer| observer.observe(twin.snapshot().in_flight.into(), &[]))
-            .build();
     }
 
     /// A request is being passed on.

@@ -8,7 +8,7 @@ use stampede_contracts::inventory::{
     Attach, ClosePassOf, HoldAnswer, HoldOf, HoldView, OfOrder, PassEnd, PlaceHold,
 };
 use stampede_contracts::signed::VerifyingKey;
-use stampede_contracts::{Code, Problem, Timestamp};
+use stampede_contracts::{Code, HasKey, Problem, Timestamp};
 use stampede_deadline::Deadline;
 use stampede_retry::{Backoff, retry};
 
@@ -128,7 +128,8 @@ impl Inventory {
             Err(error) => return Err(error),
         };
         // A refusal is only for a key that has no hold yet: the first time there may have been seats, a pass, a sale.
-        match self.store().earlier(request.session, &request.key).await? {
+        let (session, key) = request.key();
+        match self.store().earlier(session, key).await? {
             Some(earlier) if earlier.fingerprint == request.fingerprint => {
                 Ok(HoldAnswer::Held(Box::new(earlier.view)))
             }
@@ -161,7 +162,7 @@ impl Inventory {
     /// # Errors
     /// The problems of [`stampede_contracts::inventory::AttachHold`].
     pub async fn attach(&self, attach: &Attach) -> Result<HoldView, Problem> {
-        let hold = Of { hold: attach.hold_id, session: Some(attach.session), step: Some(attach.step) };
+        let hold = Of { hold: attach.hold_id, session: Some(attach.session), step: Some(attach.key()) };
         self.change("attach", hold, Wish::Attach(attach.order_id, attach.decide_by)).await
     }
 
@@ -236,5 +237,5 @@ impl fmt::Debug for Inventory {
 }
 
 fn of_order(of: &OfOrder) -> Of {
-    Of { hold: of.hold_id, session: None, step: Some(of.step) }
+    Of { hold: of.hold_id, session: None, step: Some(of.key()) }
 }

@@ -13,23 +13,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Echo, PATIENCE, Shout, connect};
 
-type Run = JoinHandle<Result<(), stampede_bus::BoxError>>;
+pub type Run = JoinHandle<Result<(), stampede_bus::BoxError>>;
 
-fn responder(bus: &Bus, capacity: usize, workers: usize) -> Responder {
+pub fn responder(bus: &Bus, capacity: usize, workers: usize) -> Responder {
     let settings =
         ResponderSettings { subject: "rpc.test.*.*".into(), queue: "test".into(), capacity, workers };
     Responder::new(bus.clone(), settings)
 }
 
 /// Runs it, and returns when the server knows about it.
-async fn serve(bus: &Bus, responder: Responder) -> (CancellationToken, Run) {
+pub async fn serve(bus: &Bus, responder: Responder) -> (CancellationToken, Run) {
     let shutdown = CancellationToken::new();
     let run = tokio::spawn(responder.on::<Ready, _, _>(async |(), _| Ok(())).run(shutdown.clone()));
     eventually(PATIENCE, async || bus.call::<Ready>("rpc.test.0.ready".into(), &()).await.is_ok()).await;
     (shutdown, run)
 }
 
-enum Ready {}
+pub enum Ready {}
 
 impl stampede_contracts::Function for Ready {
     const SERVICE: &'static str = "test";

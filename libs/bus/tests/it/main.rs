@@ -13,3 +13,4 @@ mod rights;
 mod support;
 mod topology;
 mod traces;
+mod urgency;

@@ -7,7 +7,7 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy};
 use serde::{Deserialize, Serialize};
 use stampede_bus::{Bus, Message, Settings};
-use stampede_contracts::function::{Keyed, Once};
+use stampede_contracts::function::{Idempotent, Once};
 use stampede_contracts::{Class, Event, Function};
 use stampede_testkit::Nats;
 
@@ -119,7 +119,7 @@ impl Function for Echo {
     const NAME: &'static str = "echo";
     const CLASS: Class = Class::Hold;
     const DEADLINE: Duration = Duration::from_secs(10);
-    type Guarantee = Keyed;
+    type Guarantee = Idempotent;
     type Request = String;
     type Reply = String;
 }

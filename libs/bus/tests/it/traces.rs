@@ -51,9 +51,11 @@ async fn calls_and_new_messages_belong_to_the_trace_that_caused_them_and_repeats
     assert_eq!(alone, repeated);
 
     let metrics = telemetry.metrics().render().unwrap();
-    for name in
-        ["messaging_client_operation_duration_seconds_count", "messaging_process_duration_seconds_count"]
-    {
+    for name in [
+        "messaging_client_operation_duration_seconds_count",
+        "messaging_process_duration_seconds_count",
+        r#"stampede_shed_admitted_total{gate="rpc.test.*"}"#,
+    ] {
         assert!(metrics.contains(name), "{name} is missing in\n{metrics}");
     }
 }

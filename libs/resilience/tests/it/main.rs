@@ -1,6 +1,8 @@
 //! The layers together: their order is what these tests see.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod gate;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -5,17 +5,14 @@ use stampede_contracts::Class;
 /// What `u` is when nobody says (RFC 9218, 4.1).
 const DEFAULT_URGENCY: u8 = 3;
 
-/// The classes, the most urgent first.
-const CLASSES: [Class; 4] = [Class::Pay, Class::Hold, Class::Join, Class::Browse];
-
 /// The class of a request whose function has the class `of_function`.
 ///
 /// Urgencies up to the default change nothing, because whatever a stranger could raise, everybody would raise. Each
 /// step below it, 4 to 7, costs one class. A header that cannot be read is ignored, as the RFC asks.
 pub fn class(of_function: Class, header: Option<&str>) -> Class {
     let steps = header.map_or(0, |header| urgency(header).saturating_sub(DEFAULT_URGENCY));
-    let rank = CLASSES.iter().position(|class| *class == of_function).unwrap_or(CLASSES.len());
-    CLASSES.get(rank + usize::from(steps)).copied().unwrap_or(Class::Browse)
+    let rank = Class::ALL.iter().position(|class| *class == of_function).unwrap_or(Class::ALL.len());
+    Class::ALL.get(rank + usize::from(steps)).copied().unwrap_or(Class::Browse)
 }
 
 /// The member `u` of the dictionary (RFC 9651); of two the last one counts, and its parameters mean nothing.

@@ -4,8 +4,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use stampede_contracts::{Class, Code, Problem};
-use stampede_load_shed::{Permit, Priority, Sample, Shed};
+use stampede_contracts::Class;
+use stampede_load_shed::{Permit, Sample};
+use stampede_resilience::busy;
 
 use super::extract::PRIORITY;
 use crate::app::App;
@@ -21,22 +22,13 @@ pub async fn shed(State(app): State<App>, request: Request, next: Next) -> Respo
     if class == Class::Pay {
         return next.run(request).await;
     }
-    let permit = match app.shed.acquire(Priority::new(level(class))).await {
+    let permit = match app.gate.acquire(class).await {
         Ok(permit) => permit,
-        Err(refusal) => return refused(&app, class, refusal),
+        Err(refusal) => return busy(&refusal).into_response(),
     };
     let response = next.run(request).await;
     learn(permit, response.status());
     response
-}
-
-const fn level(class: Class) -> u8 {
-    match class {
-        Class::Pay => 0,
-        Class::Hold => 1,
-        Class::Join => 2,
-        Class::Browse => 3,
-    }
 }
 
 /// Reads are what tells how slow everything has become; an answer that came too late is a sign of overload by itself.
@@ -48,10 +40,4 @@ fn learn(permit: Permit, status: StatusCode) {
     });
 }
 
-fn refused(app: &App, class: Class, refusal: Shed) -> Response {
-    app.metrics.shed(class);
-    // Rounded up: who comes early is refused again.
-    let after = refusal.retry_after;
-    let seconds = (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1);
-    Problem::new(Code::Busy).retry_after(u32::try_from(seconds).unwrap_or(u32::MAX)).into_response()
 }
