@@ -39,5 +39,3 @@ fn learn(permit: Permit, status: StatusCode) {
         _ => Sample::Ignore,
     });
 }
-
-}
