@@ -18,6 +18,7 @@ pub struct CircuitBreakerService<S, C> {
     breaker: CircuitBreaker,
     classify: C,
     readiness: Readiness,
+    calls: u32,
 }
 
 /// What is known of the inner service.
@@ -32,7 +33,7 @@ enum Readiness {
 
 impl<S, C> CircuitBreakerService<S, C> {
     pub(crate) fn new(inner: S, breaker: CircuitBreaker, classify: C) -> Self {
-        Self { inner, breaker, classify, readiness: Readiness::Unknown }
+        Self { inner, breaker, classify, readiness: Readiness::Unknown, calls: 0 }
     }
 
     /// Pending until the circuit opens. Ready at once the first time, so that everything is looked at again now that
@@ -75,6 +76,11 @@ where
             // this call to ask the inner service.
             let gone = Refused { retry_after: Duration::ZERO };
             return ResponseFuture::refused(self.breaker.refusal().unwrap_or(gone));
+        }
+        // Not before the second call, because many a service is made for a single one.
+        self.calls = self.calls.saturating_add(1);
+        if self.calls == 2 {
+            self.breaker = self.breaker.apart();
         }
         match self.breaker.try_acquire() {
             Ok(permit) => {
