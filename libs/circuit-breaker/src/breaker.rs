@@ -115,10 +115,8 @@ pub struct Permit {
     life: Life,
 }
 
-/// Where a call is in its life. As wide as a word: a permit moves into its future right after it was made, and a processor
-/// that has just written a byte has to wait before it can read the word around it.
+/// Where a call is in its life.
 #[derive(Clone, Copy, PartialEq)]
-#[repr(u64)]
 enum Life {
     Waiting,
     /// The callee's code runs. A permit that is found here when it is dropped was left by a panic, even if the panic

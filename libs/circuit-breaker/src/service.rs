@@ -82,12 +82,15 @@ where
         if self.calls == 2 {
             self.breaker = self.breaker.apart();
         }
+        // Not after the permit was given: it would have to be kept safe while this drops what it replaces, and be moved
+        // once more.
+        self.readiness = Readiness::Unknown;
         match self.breaker.try_acquire() {
-            Ok(permit) => {
-                self.readiness = Readiness::Unknown;
-                ResponseFuture::running(self.inner.call(request), permit, self.classify.clone())
+            Ok(permit) => ResponseFuture::running(self.inner.call(request), permit, self.classify.clone()),
+            Err(refused) => {
+                self.readiness = Readiness::Ready;
+                ResponseFuture::refused(refused)
             }
-            Err(refused) => ResponseFuture::refused(refused),
         }
     }
 }
