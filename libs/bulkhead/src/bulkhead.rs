@@ -32,7 +32,13 @@ pub struct InvalidBulkhead;
 
 /// So many calls at a time, and a bounded queue. A handle: clones share the places.
 #[derive(Clone)]
-pub struct Bulkhead(Arc<State>);
+pub struct Bulkhead(Arc<Handle>);
+
+/// How a service and its calls hold the places. A service that makes more than one call has a handle of its own: if the
+/// calls of all threads were counted in one `Arc`, they would spend most of their time on fighting for that count.
+struct Handle {
+    state: Arc<State>,
+}
 
 struct State {
     permits: Permits,
@@ -68,41 +74,42 @@ impl Bulkhead {
         if places == 0 {
             return Err(InvalidBulkhead);
         }
-        Ok(Self(Arc::new(State {
+        let state = State {
             permits: Permits::new(places),
             places: AtomicU32::new(places),
             waiting_max,
             wait_max,
             full: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
-        })))
+        };
+        Ok(Self(Arc::new(Handle { state: Arc::new(state) })))
     }
 
     /// A place, if one is free and nobody waits for it.
     pub fn try_acquire(&self) -> Option<Permit> {
-        self.0.permits.try_take().then(|| Permit(Arc::clone(&self.0)))
+        self.0.state.permits.try_take().then(|| Permit(Arc::clone(&self.0)))
     }
 
     /// A place; waits its turn, first come, first served.
     pub fn acquire(&self) -> Acquire {
-        Acquire { state: Arc::clone(&self.0), ticket: None, patience: None }
+        Acquire { handle: Arc::clone(&self.0), ticket: None, patience: None }
     }
 
     /// Changes the number of places while calls run: more are there at once; fewer as soon as calls end. At least one
     /// is left.
     pub fn set_places(&self, places: u32) {
         let places = places.max(1);
-        let before = self.0.places.swap(places, Ordering::Relaxed);
+        let before = self.0.state.places.swap(places, Ordering::Relaxed);
         if places > before {
-            self.0.permits.add(places - before);
+            self.0.state.permits.add(places - before);
         } else {
-            self.0.permits.remove(before - places);
+            self.0.state.permits.remove(before - places);
         }
     }
 
     /// How it stands now; the numbers may be a moment apart.
     pub fn snapshot(&self) -> Snapshot {
-        let State { permits, places, full, timed_out, .. } = &*self.0;
+        let State { permits, places, full, timed_out, .. } = &*self.0.state;
         let places = places.load(Ordering::Relaxed);
         Snapshot {
             places,
@@ -111,6 +118,11 @@ impl Bulkhead {
             refused_full: full.load(Ordering::Relaxed),
             refused_timed_out: timed_out.load(Ordering::Relaxed),
         }
+    }
+
+    /// The same through a handle of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self(Arc::new(Handle { state: Arc::clone(&self.0.state) }))
     }
 }
 
@@ -121,11 +133,11 @@ impl fmt::Debug for Bulkhead {
 }
 
 /// A taken place; free again when this is dropped.
-pub struct Permit(Arc<State>);
+pub struct Permit(Arc<Handle>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.permits.give_back();
+        self.0.state.permits.give_back();
     }
 }
 
@@ -138,7 +150,7 @@ impl fmt::Debug for Permit {
 pin_project! {
     /// Waits for a place. Dropped, it leaves the queue without a trace.
     pub struct Acquire {
-        state: Arc<State>,
+        handle: Arc<Handle>,
         ticket: Option<Ticket>,
         #[pin]
         patience: Option<Sleep>,
@@ -148,7 +160,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let Some(ticket) = this.ticket.take() {
-                this.state.permits.leave(ticket);
+                this.handle.state.permits.leave(ticket);
             }
         }
     }
@@ -159,8 +171,8 @@ impl Future for Acquire {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let state = &*this.state;
-        let permit = || Permit(Arc::clone(this.state));
+        let state = &*this.handle.state;
+        let permit = || Permit(Arc::clone(this.handle));
         if let Some(ticket) = *this.ticket {
             if state.permits.turn(ticket, cx.waker()) == Turn::Granted {
                 *this.ticket = None;

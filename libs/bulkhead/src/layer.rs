@@ -32,7 +32,7 @@ impl<S, H> Layer<S> for BulkheadLayer<H> {
     type Service = BulkheadService<S, H>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BulkheadService { inner, bulkhead: self.bulkhead.clone(), hold: PhantomData }
+        BulkheadService { inner, bulkhead: self.bulkhead.clone(), calls: 0, hold: PhantomData }
     }
 }
 
@@ -53,6 +53,7 @@ impl<H> fmt::Debug for BulkheadLayer<H> {
 pub struct BulkheadService<S, H = UntilAnswer> {
     inner: S,
     bulkhead: Bulkhead,
+    calls: u32,
     hold: PhantomData<fn() -> H>,
 }
 
@@ -71,6 +72,11 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        // Not before the second call, because many a service is made for a single one.
+        self.calls = self.calls.saturating_add(1);
+        if self.calls == 2 {
+            self.bulkhead = self.bulkhead.apart();
+        }
         if let Some(permit) = self.bulkhead.try_acquire() {
             return ResponseFuture::running(self.inner.call(request), permit);
         }
@@ -83,7 +89,7 @@ where
 
 impl<S: Clone, H> Clone for BulkheadService<S, H> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), bulkhead: self.bulkhead.clone(), hold: PhantomData }
+        Self { inner: self.inner.clone(), bulkhead: self.bulkhead.clone(), calls: 0, hold: PhantomData }
     }
 }
 

@@ -12,7 +12,13 @@ use crate::{Change, Forced, Outcome, Policy, Refused, Snapshot, State};
 
 /// A circuit breaker. Clones are handles of one and the same.
 #[derive(Clone)]
-pub struct CircuitBreaker(Arc<Shared>);
+pub struct CircuitBreaker(Arc<Handle>);
+
+/// How a service and its calls hold the circuit. A service that makes more than one call has a handle of its own: if the
+/// calls of all threads were counted in one `Arc`, they would spend most of their time on fighting for that count.
+struct Handle {
+    shared: Arc<Shared>,
+}
 
 struct Shared {
     machine: Machine,
@@ -45,7 +51,7 @@ impl CircuitBreaker {
                 on_change(change);
             }),
         );
-        Self(Arc::new(Shared { machine, clock, opened }))
+        Self(Arc::new(Handle { shared: Arc::new(Shared { machine, clock, opened }) }))
     }
 
     /// Lets a call pass or refuses it. Who is let pass reports how it went with [`Permit::record`].
@@ -54,36 +60,41 @@ impl CircuitBreaker {
     /// [`Refused`] while the circuit is open, or half-open with all its probes on their way.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit, Refused> {
-        let generation = self.0.machine.admit(|| self.0.clock.now())?;
-        Ok(Permit { shared: Arc::clone(&self.0), generation, life: Life::Waiting })
+        let generation = self.0.shared.machine.admit(|| self.0.shared.clock.now())?;
+        Ok(Permit { handle: Arc::clone(&self.0), generation, life: Life::Waiting })
     }
 
     /// Holds the circuit open or closed whatever the calls say, or hands it back with `None`: from forced open it goes
     /// on half-open, from forced closed it goes on closed with nothing counted.
     pub fn force(&self, forced: Option<Forced>) {
-        self.0.machine.force(forced, self.0.clock.now());
+        self.0.shared.machine.force(forced, self.0.shared.clock.now());
     }
 
     /// Puts another policy in the place of the present one. A closed circuit counts anew; an open one stays open for as
     /// long as it was going to.
     pub fn set_policy(&self, policy: Policy) {
-        self.0.machine.set_policy(policy);
+        self.0.shared.machine.set_policy(policy);
     }
 
     /// What there is to show. Takes the lock for a moment.
     pub fn snapshot(&self) -> Snapshot {
-        self.0.machine.snapshot(self.0.clock.now())
+        self.0.shared.machine.snapshot(self.0.shared.clock.now())
+    }
+
+    /// The same through a handle of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self(Arc::new(Handle { shared: Arc::clone(&self.0.shared) }))
     }
 
     /// What a call would be told now if it were refused.
     #[inline]
     pub(crate) fn refusal(&self) -> Option<Refused> {
-        self.0.machine.refusal(|| self.0.clock.now())
+        self.0.shared.machine.refusal(|| self.0.shared.clock.now())
     }
 
     /// Ends when the circuit opens the next time after this was called.
     pub(crate) fn opened(&self) -> OwnedNotified {
-        Arc::clone(&self.0.opened).notified_owned()
+        Arc::clone(&self.0.shared.opened).notified_owned()
     }
 }
 
@@ -99,7 +110,7 @@ impl fmt::Debug for CircuitBreaker {
 /// is panicking: a callee that makes its callers panic is not well.
 #[must_use = "a permit that is dropped counts as a dropped call"]
 pub struct Permit {
-    shared: Arc<Shared>,
+    handle: Arc<Handle>,
     generation: u64,
     life: Life,
 }
@@ -132,13 +143,13 @@ impl Permit {
     #[inline]
     pub(crate) fn settle(&mut self, outcome: Outcome) {
         self.life = Life::Over;
-        self.shared.machine.settle(self.generation, outcome, || self.shared.clock.now());
+        self.handle.shared.machine.settle(self.generation, outcome, || self.handle.shared.clock.now());
     }
 
     #[cold]
     fn abandon(&mut self) {
         let panicked = self.life == Life::Running || std::thread::panicking();
-        self.settle(if panicked { Outcome::Failure } else { self.shared.machine.when_dropped() });
+        self.settle(if panicked { Outcome::Failure } else { self.handle.shared.machine.when_dropped() });
     }
 }
 

@@ -119,10 +119,7 @@ impl Machine {
     pub fn refusal(&self, now: impl FnOnce() -> Moment) -> Option<Refused> {
         match self.word().mode().state() {
             State::Closed => None,
-            State::Open | State::HalfOpen => {
-                let now = now();
-                self.resting(now).or_else(|| self.refusal_of(&self.lock(), now))
-            }
+            State::Open | State::HalfOpen => self.refusal_now(now()),
         }
     }
 
@@ -133,7 +130,7 @@ impl Machine {
         let word = self.word();
         match (word.mode(), outcome) {
             _ if word.generation() != generation => {}
-            (Mode::HalfOpen, _) => self.settle_probe(generation, outcome, now),
+            (Mode::HalfOpen, _) => self.settle_probe(generation, outcome, now()),
             (Mode::Closed, Outcome::Success | Outcome::Failure) => {
                 self.tally.record(generation, outcome, &now, || self.is_current(generation));
                 if outcome == Outcome::Failure {
@@ -195,10 +192,12 @@ impl Machine {
         }
     }
 
+    #[inline]
     fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }
 
+    #[inline]
     fn is_current(&self, generation: u64) -> bool {
         self.word().generation() == generation
     }
@@ -225,6 +224,10 @@ impl Machine {
             Mode::HalfOpen => Some(Refused { retry_after: slow.policy.opening(0) }),
             Mode::ForcedOpen => Some(Refused { retry_after: slow.policy.longest_opening() }),
         }
+    }
+
+    fn refusal_now(&self, now: Moment) -> Option<Refused> {
+        self.resting(now).or_else(|| self.refusal_of(&self.lock(), now))
     }
 
     fn admit_probe(&self, now: Moment) -> Result<u64, Refused> {
@@ -258,7 +261,7 @@ impl Machine {
         }
     }
 
-    fn settle_probe(&self, generation: u64, outcome: Outcome, now: impl Fn() -> Moment) {
+    fn settle_probe(&self, generation: u64, outcome: Outcome, now: Moment) {
         let slow = &mut *self.lock();
         if !self.is_current(generation) {
             return;
@@ -268,12 +271,12 @@ impl Machine {
             Outcome::Neutral => {}
             Outcome::Failure => {
                 slow.failed_rounds = slow.failed_rounds.saturating_add(1);
-                self.change(slow, Mode::Open, Why::ProbeFailed, now());
+                self.change(slow, Mode::Open, Why::ProbeFailed, now);
             }
             Outcome::Success => {
                 slow.successes += 1;
                 if slow.successes >= slow.policy.successes_to_close {
-                    self.change(slow, Mode::Closed, Why::ProbesSucceeded, now());
+                    self.change(slow, Mode::Closed, Why::ProbesSucceeded, now);
                 }
             }
         }

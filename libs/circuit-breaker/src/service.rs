@@ -18,6 +18,7 @@ pub struct CircuitBreakerService<S, C> {
     breaker: CircuitBreaker,
     classify: C,
     readiness: Readiness,
+    calls: u32,
 }
 
 /// What is known of the inner service.
@@ -32,7 +33,7 @@ enum Readiness {
 
 impl<S, C> CircuitBreakerService<S, C> {
     pub(crate) fn new(inner: S, breaker: CircuitBreaker, classify: C) -> Self {
-        Self { inner, breaker, classify, readiness: Readiness::Unknown }
+        Self { inner, breaker, classify, readiness: Readiness::Unknown, calls: 0 }
     }
 
     /// Pending until the circuit opens. Ready at once the first time, so that everything is looked at again now that
@@ -76,12 +77,20 @@ where
             let gone = Refused { retry_after: Duration::ZERO };
             return ResponseFuture::refused(self.breaker.refusal().unwrap_or(gone));
         }
+        // Not before the second call, because many a service is made for a single one.
+        self.calls = self.calls.saturating_add(1);
+        if self.calls == 2 {
+            self.breaker = self.breaker.apart();
+        }
+        // Not after the permit was given: it would have to be kept safe while this drops what it replaces, and be moved
+        // once more.
+        self.readiness = Readiness::Unknown;
         match self.breaker.try_acquire() {
-            Ok(permit) => {
-                self.readiness = Readiness::Unknown;
-                ResponseFuture::running(self.inner.call(request), permit, self.classify.clone())
+            Ok(permit) => ResponseFuture::running(self.inner.call(request), permit, self.classify.clone()),
+            Err(refused) => {
+                self.readiness = Readiness::Ready;
+                ResponseFuture::refused(refused)
             }
-            Err(refused) => ResponseFuture::refused(refused),
         }
     }
 }

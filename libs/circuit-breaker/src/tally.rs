@@ -92,6 +92,7 @@ impl Bucket {
     }
 
     /// A full bucket is halved: its share of failures stays, and what comes next weighs more, not nothing.
+    #[inline]
     fn with_room(self) -> Self {
         if self.successes.max(self.failures) < u16::MAX {
             return self;
@@ -101,6 +102,7 @@ impl Bucket {
 }
 
 /// How many slots lie between two, across the wrap; negative if `slot` is the later one.
+#[inline]
 fn slots_since(slot: u32, now: u32) -> i32 {
     const UNUSED: u32 = u32::BITS - SLOT_BITS;
     (now.wrapping_sub(slot) << UNUSED).cast_signed() >> UNUSED
@@ -182,6 +184,7 @@ impl Tally {
 
 /// The bucket with one more call in it; `None` where nothing has to be written: the call is older than the window, or
 /// a success where no failure was.
+#[inline]
 fn after(bucket: Bucket, generation: u8, slot: u32, shift: u32, outcome: Outcome) -> Option<Bucket> {
     let is_mine = bucket.generation == generation;
     if is_mine && (-LATE_MAX..0).contains(&slots_since(bucket.slot, slot)) {

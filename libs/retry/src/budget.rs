@@ -77,6 +77,7 @@ impl Budget {
     }
 
     /// A call is made: its share is saved, as long as there is room. Only the first attempt of a call counts.
+    #[inline]
     pub fn deposit(&self) {
         let State { deposit, full, savings, .. } = &*self.0;
         let mut saved = savings.load(Ordering::Relaxed);

@@ -53,6 +53,56 @@ impl<S: Service<Req>, R, Req> ResponseFuture<S, R, Req> {
     }
 }
 
+type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
+
+impl<S, R, Req> ResponseFuture<S, R, Req>
+where
+    S: Service<Req>,
+    R: Rules<Req, S::Response, S::Error>,
+{
+    /// Pauses before the next attempt, or gives the answer back if there is none.
+    fn begin_pause(self: Pin<&mut Self>, verdict: Verdict, answer: Answer<S, Req>) -> Option<Answer<S, Req>> {
+        let mut this = self.project();
+        let deadline = current();
+        let left = deadline.map(Deadline::remaining);
+        let pause = this.policy.pause(*this.attempt, verdict, left);
+        let (Some(pause), Some(next)) = (pause, this.copy.take()) else { return Some(answer) };
+        this.state.set(State::Pausing { pause: Box::pin(sleep(pause)), next, last: answer, deadline });
+        None
+    }
+
+    /// Ready when the next attempt has begun, or with the answer of the last one if there is none.
+    fn poll_pause(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer<S, Req>>> {
+        let mut this = self.project();
+        if let StateProjection::Pausing { pause, .. } = this.state.as_mut().project() {
+            ready!(pause.as_mut().poll(cx));
+            let paused = this.state.as_mut().project_replace(State::Finished);
+            let StateOwned::Pausing { next, last, deadline, .. } = paused else { return Poll::Pending };
+            // Timers are late by up to a millisecond, and by more on a busy machine.
+            if deadline.is_some_and(Deadline::is_expired) {
+                return Poll::Ready(Some(last));
+            }
+            this.state.set(State::GettingReady { next });
+        }
+        // Polled again after it was ready, which no future is bound to bear.
+        if !matches!(*this.state, State::GettingReady { .. }) {
+            return Poll::Pending;
+        }
+        if let Err(error) = ready!(this.service.poll_ready(cx)) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let waiting = this.state.as_mut().project_replace(State::Finished);
+        let StateOwned::GettingReady { mut next } = waiting else { return Poll::Pending };
+        *this.attempt += 1;
+        if this.policy.has_more(*this.attempt) {
+            *this.copy = this.rules.copy(&next);
+        }
+        this.rules.number(&mut next, *this.attempt);
+        this.state.set(State::Calling { attempt: this.service.call(next) });
+        Poll::Ready(None)
+    }
+}
+
 impl<S, R, Req> Future for ResponseFuture<S, R, Req>
 where
     S: Service<Req>,
@@ -60,54 +110,24 @@ where
 {
     type Output = Result<S::Response, S::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match this.state.as_mut().project() {
-                StateProjection::Calling { attempt } => {
-                    let result = ready!(attempt.poll(cx));
-                    let Some(next) = this.copy.take() else { return Poll::Ready(result) };
-                    let verdict = this.rules.verdict(&result);
-                    if verdict == Verdict::Final {
-                        return Poll::Ready(result);
-                    }
-                    let deadline = current();
-                    let left = deadline.map(Deadline::remaining);
-                    let Some(pause) = this.policy.pause(*this.attempt, verdict, left) else {
-                        return Poll::Ready(result);
-                    };
-                    this.state.set(State::Pausing {
-                        pause: Box::pin(sleep(pause)),
-                        next,
-                        last: result,
-                        deadline,
-                    });
+            // All there is to do for a call that succeeds at once, and kept apart from what is not.
+            if let StateProjection::Calling { attempt } = self.as_mut().project().state.project() {
+                let result = ready!(attempt.poll(cx));
+                if self.copy.is_none() {
+                    return Poll::Ready(result);
                 }
-                StateProjection::Pausing { pause, .. } => {
-                    ready!(pause.as_mut().poll(cx));
-                    let paused = this.state.as_mut().project_replace(State::Finished);
-                    let StateOwned::Pausing { next, last, deadline, .. } = paused else {
-                        return Poll::Pending;
-                    };
-                    // Timers are late by up to a millisecond, and by more on a busy machine.
-                    if deadline.is_some_and(Deadline::is_expired) {
-                        return Poll::Ready(last);
-                    }
-                    this.state.set(State::GettingReady { next });
+                let verdict = self.rules.verdict(&result);
+                if verdict == Verdict::Final {
+                    return Poll::Ready(result);
                 }
-                StateProjection::GettingReady { .. } => {
-                    ready!(this.service.poll_ready(cx))?;
-                    let waiting = this.state.as_mut().project_replace(State::Finished);
-                    let StateOwned::GettingReady { mut next } = waiting else { return Poll::Pending };
-                    *this.attempt += 1;
-                    if this.policy.has_more(*this.attempt) {
-                        *this.copy = this.rules.copy(&next);
-                    }
-                    this.rules.number(&mut next, *this.attempt);
-                    this.state.set(State::Calling { attempt: this.service.call(next) });
+                if let Some(last) = self.as_mut().begin_pause(verdict, result) {
+                    return Poll::Ready(last);
                 }
-                // Polled again after it was ready, which no future is bound to bear.
-                StateProjection::Finished => return Poll::Pending,
+            }
+            if let Some(last) = ready!(self.as_mut().poll_pause(cx)) {
+                return Poll::Ready(last);
             }
         }
     }

@@ -65,6 +65,7 @@ impl RetryPolicy {
     }
 
     /// A call begins.
+    #[inline]
     pub fn deposit(&self) {
         if let Some(budget) = &self.budget {
             budget.deposit();
