@@ -55,12 +55,16 @@ async fn browsing_is_shed_while_orders_go_on() {
     let humble =
         stage.get(&order).header("order-secret", "s").header("priority", "u=7").send().await.unwrap();
     assert_eq!(problem(humble).await.code, Code::Busy);
+    assert_eq!(problem(browse("/v1/lobby/anybody").await.unwrap()).await.code, Code::Busy);
 
     leave.notify_waiters();
     assert_eq!(hanging.await.unwrap().unwrap().status(), StatusCode::OK);
     eventually(PATIENCE, async || browse("/v1/shows").await.unwrap().status() == StatusCode::OK).await;
     let metrics = stage.metrics().await;
-    let refused = r#"stampede_shed_refused_total{class="browse",gate="gateway","#;
-    let full = metrics.lines().find(|line| line.starts_with(refused) && line.contains(r#"reason="full""#));
-    assert!(full.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
+    for class in ["browse", "join"] {
+        let refused = format!(r#"stampede_shed_refused_total{{class="{class}",gate="gateway","#);
+        let full =
+            metrics.lines().find(|line| line.starts_with(&refused) && line.contains(r#"reason="full""#));
+        assert!(full.is_some_and(|line| !line.ends_with(" 0")), "{class}: {metrics}");
+    }
 }
