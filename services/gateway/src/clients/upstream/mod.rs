@@ -1,7 +1,7 @@
 //! The services that speak HTTP: catalog, lobby, orders. Requests and answers pass through byte for byte.
 //!
-//! Around every call stand the layers of its destination; inside of them one attempt ([`way`]) picks a replica
-//! ([`replicas`]) and exchanges request and answer with it ([`exchange`]).
+//! Around every call stand the layers of its destination; inside of them one attempt (`way`) picks a replica
+//! (`replicas`) and exchanges request and answer with it (`exchange`).
 
 mod exchange;
 mod replicas;
