@@ -137,8 +137,9 @@ impl Stage {
         check_loopback(&run.urls.gateway, 0)?;
         let operator_token = Secrets::open(&state)?.operator_token()?;
         let store = policies::open(place).await?;
-        let http = reqwest::Client::builder().timeout(FOLLOW_WITHIN).build()?;
         let show = make_show(&run.urls.gateway, &operator_token).await?;
+        // After the first `Client`, which installs a TLS provider; reqwest comes without.
+        let http = reqwest::Client::builder().timeout(FOLLOW_WITHIN).build()?;
         Ok(Self { state, run, system, store, show, operator_token, http })
     }
 
