@@ -32,7 +32,7 @@ pub struct Blueprint {
     pub buckets: BTreeMap<String, Bucket>,
 }
 
-/// The kind of a node. Front-ends talk to logic, logic talks to services; nobody skips one.
+/// The kind of a node. Front-ends talk to logic only, and third parties are talked to by services only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {

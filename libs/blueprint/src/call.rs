@@ -54,8 +54,6 @@ pub enum Fallback {
     Problem,
     /// The last answer, with its age.
     LastCopy,
-    /// The longer way: another destination can do it too.
-    Another,
     /// A row in the database remembers it, and it is tried again until it is done.
     Later,
 }
@@ -66,7 +64,6 @@ impl Fallback {
         match self {
             Self::Problem => "problem",
             Self::LastCopy => "last_copy",
-            Self::Another => "another",
             Self::Later => "later",
         }
     }

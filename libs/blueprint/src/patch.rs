@@ -18,7 +18,7 @@ pub enum InvalidPatch {
 /// `{"hedge": {"delay_min_ms": 50}}`.
 ///
 /// # Errors
-/// [`InvalidPatch`] when the result is no policy; a `null` is one of the ways to get there, as every field is needed.
+/// [`InvalidPatch`] when the result is no policy, for example because a `null` took a field away that is needed.
 pub fn patched(policy: &DestinationPolicy, patch: &Value) -> Result<DestinationPolicy, InvalidPatch> {
     let mut merged = serde_json::to_value(policy)?;
     merge(&mut merged, patch);

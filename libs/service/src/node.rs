@@ -55,7 +55,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node: reads its blueprint, the environment and the command, installs the TLS provider and telemetry, and, unless it is a command that ends by itself, opens the admin listener.
+    /// Starts a node: reads its blueprint, the environment and the command, installs the TLS provider and telemetry,
+    /// and, unless it is a command that ends by itself, opens the admin listener.
     ///
     /// # Errors
     /// [`Error`] says which key is missing or wrong, or what could not be opened.
@@ -92,11 +93,12 @@ impl Node {
         if blueprint.service != service {
             return Err(Error::OthersBlueprint { service, found: blueprint.service });
         }
-        let destinations = Destinations::try_new(blueprint.policies(), &Clock::system())?;
         let _runtime = tokio::runtime::Handle::try_current()?;
         // It fails when the process has one already, and then that one is as good.
         let _already_there = rustls::crypto::ring::default_provider().install_default();
         let telemetry = telemetry(service, version, &settings)?;
+        // Not before: what shows itself to a meter that nobody reads yet is never seen.
+        let destinations = Destinations::try_new(blueprint.policies(), &Clock::system())?;
         let readiness = Readiness::default();
         let mut admin_task = JoinSet::new();
         let admin_more = Arc::default();
@@ -214,8 +216,8 @@ impl Node {
     }
 
     /// Opens the pool for requests to the service's own database, waiting for it if need be, and sees to it that its
-    /// schema has all of `migrator`. In development missing migrations are applied; in production they are waited for, because
-    /// `migrate` applies them. The pool is part of [`readiness`](Self::readiness) from now on.
+    /// schema has all of `migrator`. In development missing migrations are applied; in production they are waited for,
+    /// because `migrate` applies them. The pool is part of [`readiness`](Self::readiness) from now on.
     ///
     /// # Errors
     /// [`Error`] when there is no `DATABASE_URL`, or after `STARTUP_TIMEOUT_MS`.

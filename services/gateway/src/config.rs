@@ -273,6 +273,15 @@ mod tests {
     }
 
     #[test]
+    fn who_names_no_deadline_has_the_one_of_the_blueprint() {
+        let blueprint = stampede_blueprint::Blueprint::parse(crate::IDENTITY.blueprint).unwrap();
+        let default = u64::try_from(read(&[]).unwrap().times.deadline_default.as_millis()).unwrap();
+        for (name, offer) in &blueprint.offers {
+            assert_eq!(offer.deadline_ms, Some(default), "{name}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         let error = |key, value| read(&[(key, value)]).unwrap_err().to_string();
         assert!(error("SESSION_KEY", "abc").starts_with("SESSION_KEY is not valid: it must be 64"));

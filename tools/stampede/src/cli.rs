@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use stampede_bus::{Bus, Settings};
 
 use crate::commands::dead_letters::DeadLetters;
 use crate::commands::{
@@ -11,6 +12,7 @@ use crate::commands::{
     test, up, verify,
 };
 use crate::control::Keep;
+use crate::provision::OPERATOR;
 use crate::run_file::RunFile;
 use crate::secrets::Secrets;
 use crate::services::{Replicas, Setting};
@@ -179,6 +181,20 @@ impl Place {
     /// The folder, which must be there.
     pub(crate) fn existing(&self) -> anyhow::Result<StateDir> {
         StateDir::existing(&self.root()?)
+    }
+
+    /// A connection to the NATS that runs here, as the operator; `instance` says which command it is.
+    pub(crate) async fn bus(&self, instance: &str) -> anyhow::Result<Bus> {
+        let state = self.existing()?;
+        let run = RunFile::running(&state)?;
+        let settings = Settings {
+            url: run.urls.nats,
+            user: OPERATOR.to_owned(),
+            password: Secrets::open(&state)?.nats_password(OPERATOR)?,
+            service: "stampede".to_owned(),
+            instance: instance.to_owned(),
+        };
+        Ok(Bus::connect(settings).await?)
     }
 
     /// The gateway that was named, or else the one that runs here, with the operator's token. A gateway that was

@@ -75,6 +75,10 @@ async fn it_shows_whom_the_process_calls_and_how_that_goes() {
     let refused = call.layer(tower::service_fn(async |()| Ok::<_, Infallible>(()))).oneshot(()).await;
     assert!(refused.is_err());
 
+    let metrics = served.admin("/metrics").await.text().await.unwrap();
+    let refused = r#"stampede_destination_calls_total{destination="inventory",outcome="open""#;
+    assert!(metrics.contains(refused), "{metrics}");
+
     let inventory = of(shown().await).unwrap();
     assert_eq!((&inventory["circuit"], &inventory["refused_open"]), (&json!("open"), &json!(1)));
     assert_eq!((&inventory["places"], &inventory["retry_tokens"]), (&json!(7), &json!(20)));

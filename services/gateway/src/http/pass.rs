@@ -7,7 +7,7 @@ use axum::response::Response;
 use futures::StreamExt;
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, IF_NONE_MATCH};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use stampede_contracts::function::Safe;
 use stampede_contracts::{Class, Code, Problem, Repeatable, Route, header};
 
@@ -93,6 +93,10 @@ impl<const BODY_MAX: usize> Passing<BODY_MAX> {
     /// # Errors
     /// See [`ask`](Self::ask); also when there is no last answer, or it is too old.
     pub async fn browse<R: Route<Guarantee = Safe>>(self, app: &App) -> Result<Response, Problem> {
+        // HEAD is answered like GET, but for the content: it leaves no copy, and is told of none.
+        if self.outgoing.method != Method::GET {
+            return self.read::<R>(app).await;
+        }
         let target = self.outgoing.target.clone();
         let answer = match self.read::<R>(app).await {
             Ok(response) if !response.status().is_server_error() => {

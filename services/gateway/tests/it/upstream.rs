@@ -121,6 +121,9 @@ async fn a_service_that_fails_is_replaced_by_its_last_answers_and_then_not_calle
     stage.play("catalog", replica).await;
     let fresh = look(&stage, "/v1/shows").await;
     assert!(!fresh.headers().contains_key("age"));
+    // Its answer has no content, which must not take the place of the one that has.
+    let url = format!("{}/v1/shows", stage.base);
+    assert_eq!(stage.client.head(url).send().await.unwrap().status(), StatusCode::OK);
 
     is_well.store(0, Ordering::SeqCst);
     for _ in 0..60 {

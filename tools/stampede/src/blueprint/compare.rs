@@ -224,7 +224,7 @@ impl One<'_> {
             let Some(callee) = system.callee(destination, call.service.as_deref()) else { continue };
             let allowed = match (self.blueprint.kind, callee.blueprint.kind) {
                 (Kind::FrontEnd, to) => to == Kind::Logic,
-                (Kind::Logic, to) => to == Kind::Logic,
+                (Kind::Logic, to) => to == Kind::Logic || to == Kind::Service,
                 (Kind::Service, to) => to == Kind::Logic || to == Kind::Outside,
                 (Kind::Outside, _) => false,
             };

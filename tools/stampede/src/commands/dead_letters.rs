@@ -5,14 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
-use stampede_bus::{Bus, DeadLetter, PublishError, ReplayError, Replayed, Settings};
+use stampede_bus::{Bus, DeadLetter, PublishError, ReplayError, Replayed};
 use stampede_contracts::topology::CONSUMERS;
 
 use crate::cli::Place;
 use crate::progress;
-use crate::provision::OPERATOR;
-use crate::run_file::RunFile;
-use crate::secrets::Secrets;
 
 /// Letters read at once when all are to be sent again.
 const BATCH: usize = 100;
@@ -179,16 +176,7 @@ impl Round {
 }
 
 async fn connect(place: &Place) -> Result<Bus> {
-    let state = place.existing()?;
-    let run = RunFile::running(&state)?;
-    let settings = Settings {
-        url: run.urls.nats,
-        user: OPERATOR.to_owned(),
-        password: Secrets::open(&state)?.nats_password(OPERATOR)?,
-        service: "stampede".to_owned(),
-        instance: "dead-letters".to_owned(),
-    };
-    Bus::connect(settings).await.context("dead letters lie in NATS")
+    place.bus("dead-letters").await.context("dead letters lie in NATS")
 }
 
 fn consumer(name: &str) -> Result<String> {

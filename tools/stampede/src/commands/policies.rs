@@ -9,14 +9,10 @@ use clap::{Args, Subcommand};
 use futures::TryStreamExt;
 use serde_json::{Map, Value};
 use stampede_blueprint::{Call, patched};
-use stampede_bus::{Bus, Settings};
 use stampede_contracts::topology::POLICIES;
 
 use crate::blueprint::{System, calls};
 use crate::cli::Place;
-use crate::provision::OPERATOR;
-use crate::run_file::RunFile;
-use crate::secrets::Secrets;
 use crate::{progress, state};
 
 /// What to do with policies.
@@ -138,16 +134,7 @@ fn call<'a>(system: &'a System, which: &str) -> Result<&'a Call> {
 }
 
 pub(crate) async fn open(place: &Place) -> Result<Store> {
-    let state = place.existing()?;
-    let run = RunFile::running(&state)?;
-    let settings = Settings {
-        url: run.urls.nats,
-        user: OPERATOR.to_owned(),
-        password: Secrets::open(&state)?.nats_password(OPERATOR)?,
-        service: "stampede".to_owned(),
-        instance: "policies".to_owned(),
-    };
-    let bus = Bus::connect(settings).await.context("policies lie in NATS")?;
+    let bus = place.bus("policies").await.context("policies lie in NATS")?;
     bus.jetstream()
         .get_key_value(POLICIES)
         .await

@@ -73,9 +73,11 @@ struct Callee {
 #[derive(Clone)]
 pub struct Upstream {
     client: Client,
-    callees: Arc<HashMap<&'static str, Callee>>,
+    callees: Arc<Callees>,
     metrics: Metrics,
 }
+
+type Callees = HashMap<&'static str, Arc<Callee>>;
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,7 +98,8 @@ impl Upstream {
     ) -> Result<Self, InvalidUpstream> {
         let callee = |&service| {
             let destination = destinations.get(service).ok_or(InvalidUpstream::NoDestination(service))?;
-            Ok((service, Callee { destination, replicas: Replicas::new(service, members.clone())? }))
+            let replicas = Replicas::new(service, members.clone())?;
+            Ok((service, Arc::new(Callee { destination, replicas })))
         };
         let callees = services.iter().map(callee).collect::<Result<_, InvalidUpstream>>()?;
         let upstream = Self { client: exchange::client(), callees: Arc::new(callees), metrics };
@@ -140,39 +143,31 @@ impl Upstream {
 
     /// From here on nothing depends on the function, so that the layers are compiled once.
     fn call<R: Route>(&self, request: Outgoing, delivery: Delivery) -> Result<Call, Problem> {
-        if !self.callees.contains_key(R::SERVICE) {
+        let Some(callee) = self.callees.get(R::SERVICE) else {
             tracing::error!(service = R::SERVICE, "the gateway was not told of this service");
             return Err(Problem::new(Code::Internal));
-        }
-        Ok(Call::new(R::SERVICE, R::DEADLINE, request, delivery))
+        };
+        Ok(Call::new(R::SERVICE, Arc::clone(callee), R::DEADLINE, request, delivery))
     }
 
     async fn repeat(&self, call: Call) -> Result<Response, Problem> {
-        let (service, is_safe) = (call.service, call.request.method.is_safe());
-        let Some(callee) = self.callees.get(service) else { return Err(Problem::new(Code::Internal)) };
-        let way = self.way();
-        if !callee.destination.is_on() {
-            return way
-                .oneshot(call)
-                .await
-                .map_err(|failure| unanswered(service, is_safe, Error::Inner(failure)));
-        }
-        let stack = callee.destination.promising::<Keyed>().repeating(meaning);
-        stack.layer(way).oneshot(call).await.map_err(|error| unanswered(service, is_safe, error))
+        let destination = call.callee.destination.promising::<Keyed>();
+        let answer = if destination.is_on() {
+            destination.repeating(meaning).layer(self.way()).oneshot(call.clone()).await
+        } else {
+            self.attempt(call.clone()).await.map_err(Error::Inner)
+        };
+        answer.map_err(|error| unanswered(&call, error))
     }
 
     async fn hedge(&self, call: Call) -> Result<Response, Problem> {
-        let service = call.service;
-        let Some(callee) = self.callees.get(service) else { return Err(Problem::new(Code::Internal)) };
-        let way = self.way();
-        if !callee.destination.is_on() {
-            return way
-                .oneshot(call)
-                .await
-                .map_err(|failure| unanswered(service, true, Error::Inner(failure)));
-        }
-        let stack = callee.destination.promising::<Safe>().hedging(meaning);
-        stack.layer(way).oneshot(call).await.map_err(|error| unanswered(service, true, error))
+        let destination = call.callee.destination.promising::<Safe>();
+        let answer = if destination.is_on() {
+            destination.hedging(meaning).layer(self.way()).oneshot(call.clone()).await
+        } else {
+            self.attempt(call.clone()).await.map_err(Error::Inner)
+        };
+        answer.map_err(|error| unanswered(&call, error))
     }
 
     fn way(&self) -> Way {
@@ -181,7 +176,7 @@ impl Upstream {
 }
 
 /// Shows every replica, as long as there is somebody who calls them.
-fn show(callees: &Arc<HashMap<&'static str, Callee>>) {
+fn show(callees: &Arc<Callees>) {
     let gauge = |name, description, read: fn(&Snapshot<Arc<str>>) -> u64| {
         let callees = Arc::downgrade(callees);
         stampede_telemetry::meter()
@@ -212,7 +207,8 @@ fn show(callees: &Arc<HashMap<&'static str, Callee>>) {
 }
 
 /// Why there is no answer, for whoever asked.
-fn unanswered(service: &'static str, is_safe: bool, error: Error<Failure>) -> Problem {
+fn unanswered(call: &Call, error: Error<Failure>) -> Problem {
+    let (service, is_safe) = (call.service, call.request.method.is_safe());
     tracing::warn!(service, error = &error as &dyn std::error::Error, "a service gave no answer");
     match error {
         // What is unknown is told: the request may have had its effect.

@@ -15,12 +15,13 @@ use tower::Service;
 use tracing::{Instrument, Span, field};
 
 use super::exchange::{Failure, exchange};
-use super::{Delivery, Outgoing, Upstream};
+use super::{Callee, Delivery, Outgoing, Upstream};
 
 /// A request and how it is asked. Attempts share it, and know of each other whom they asked.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) service: &'static str,
+    pub(super) callee: Arc<Callee>,
     /// The longest time of one attempt.
     deadline: Duration,
     /// Of whoever asks; the layers shorten what an attempt sees of it.
@@ -33,12 +34,13 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn new(
         service: &'static str,
+        callee: Arc<Callee>,
         deadline: Duration,
         request: Outgoing,
         delivery: Delivery,
     ) -> Self {
         let (caller, request) = (stampede_deadline::current(), Arc::new(request));
-        Self { service, deadline, caller, request, delivery, tried: Arc::default() }
+        Self { service, callee, deadline, caller, request, delivery, tried: Arc::default() }
     }
 }
 
@@ -67,6 +69,8 @@ impl Service<Call> for Way {
 pub(super) fn meaning(answer: Result<&Response, &Failure>) -> Meaning {
     match answer {
         Ok(response) => match response.status() {
+            // When to come again is said to the client, who gets to see it: in here another replica may have room at once,
+            // and the budget bounds what asking costs.
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Meaning::Busy(None),
             StatusCode::GATEWAY_TIMEOUT => Meaning::Unknown,
             status if status.is_server_error() => Meaning::Broken,
@@ -80,11 +84,10 @@ pub(super) fn meaning(answer: Result<&Response, &Failure>) -> Meaning {
 }
 
 impl Upstream {
-    async fn attempt(&self, call: Call) -> Result<Response, Failure> {
-        let callee = self.callees.get(call.service).ok_or(Failure::Nobody)?;
+    pub(super) async fn attempt(&self, call: Call) -> Result<Response, Failure> {
         let (pick, attempts) = {
             let mut tried = call.tried.lock().unwrap_or_else(PoisonError::into_inner);
-            let pick = callee.replicas.pick(&tried).ok_or(Failure::Nobody)?;
+            let pick = call.callee.replicas.pick(&tried).ok_or(Failure::Nobody)?;
             tried.push(Arc::clone(pick.replica()));
             (pick, tried.len())
         };
