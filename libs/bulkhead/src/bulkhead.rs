@@ -2,17 +2,21 @@
 
 use std::fmt;
 use std::future::Future;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
+use tracing::field;
+use tracing::instrument::{Instrument, Instrumented};
 
 use crate::Refused;
-use crate::permits::{Permits, Ticket, Turn};
+use crate::permits::{Home, Permits, Ticket, Turn};
 
 /// How many calls run and wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,14 +38,19 @@ pub struct InvalidBulkhead;
 #[derive(Clone)]
 pub struct Bulkhead(Arc<Handle>);
 
+/// More cores than this share the words in which places are counted: whoever finds no place in one looks at them all.
+const CORES_MAX: usize = 8;
+
 /// How a service and its calls hold the places. A service that makes more than one call has a handle of its own: if the
 /// calls of all threads were counted in one `Arc`, they would spend most of their time on fighting for that count.
 struct Handle {
     state: Arc<State>,
+    home: Home,
 }
 
 struct State {
     permits: Permits,
+    handles: AtomicUsize,
     places: AtomicU32,
     waiting_max: usize,
     wait_max: Duration,
@@ -75,19 +84,21 @@ impl Bulkhead {
             return Err(InvalidBulkhead);
         }
         let state = State {
-            permits: Permits::new(places),
+            permits: Permits::new(places, available_parallelism().map_or(1, NonZero::get).min(CORES_MAX)),
+            handles: AtomicUsize::new(1),
             places: AtomicU32::new(places),
             waiting_max,
             wait_max,
             full: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
         };
-        Ok(Self(Arc::new(Handle { state: Arc::new(state) })))
+        let home = state.permits.home(0);
+        Ok(Self(Arc::new(Handle { state: Arc::new(state), home })))
     }
 
     /// A place, if one is free and nobody waits for it.
     pub fn try_acquire(&self) -> Option<Permit> {
-        self.0.state.permits.try_take().then(|| Permit(Arc::clone(&self.0)))
+        self.0.state.permits.try_take(self.0.home).then(|| Permit(Arc::clone(&self.0)))
     }
 
     /// A place; waits its turn, first come, first served.
@@ -122,7 +133,9 @@ impl Bulkhead {
 
     /// The same through a handle of its own.
     pub(crate) fn apart(&self) -> Self {
-        Self(Arc::new(Handle { state: Arc::clone(&self.0.state) }))
+        let state = Arc::clone(&self.0.state);
+        let home = state.permits.home(state.handles.fetch_add(1, Ordering::Relaxed));
+        Self(Arc::new(Handle { state, home }))
     }
 }
 
@@ -137,7 +150,7 @@ pub struct Permit(Arc<Handle>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.state.permits.give_back();
+        self.0.state.permits.give_back(self.0.home);
     }
 }
 
@@ -153,14 +166,14 @@ pin_project! {
         handle: Arc<Handle>,
         ticket: Option<Ticket>,
         #[pin]
-        patience: Option<Sleep>,
+        patience: Option<Instrumented<Sleep>>,
     }
 
     impl PinnedDrop for Acquire {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let Some(ticket) = this.ticket.take() {
-                this.handle.state.permits.leave(ticket);
+                this.handle.state.permits.leave(this.handle.home, ticket);
             }
         }
     }
@@ -178,7 +191,7 @@ impl Future for Acquire {
                 *this.ticket = None;
                 return Poll::Ready(Ok(permit()));
             }
-        } else if state.permits.try_take() {
+        } else if state.permits.try_take(this.handle.home) {
             return Poll::Ready(Ok(permit()));
         } else {
             match state.permits.join(state.waiting_max, cx.waker()) {
@@ -186,16 +199,19 @@ impl Future for Acquire {
                 Ok(Some(ticket)) => *this.ticket = Some(ticket),
                 Err(()) => {
                     state.full.fetch_add(1, Ordering::Relaxed);
+                    drop(tracing::info_span!("bulkhead full", otel.status_code = "ERROR"));
                     return Poll::Ready(Err(Refused::Full));
                 }
             }
-            this.patience.set(Some(sleep(state.wait_max)));
+            let span = tracing::info_span!("bulkhead wait", otel.status_code = field::Empty);
+            this.patience.set(Some(sleep(state.wait_max).instrument(span)));
         }
-        let Some(patience) = this.patience.as_mut().as_pin_mut() else { return Poll::Pending };
-        ready!(patience.poll(cx));
+        let Some(mut patience) = this.patience.as_mut().as_pin_mut() else { return Poll::Pending };
+        ready!(patience.as_mut().poll(cx));
+        patience.span().record("otel.status_code", "ERROR");
         state.timed_out.fetch_add(1, Ordering::Relaxed);
         if let Some(ticket) = this.ticket.take() {
-            state.permits.leave(ticket);
+            state.permits.leave(this.handle.home, ticket);
         }
         Poll::Ready(Err(Refused::TimedOut))
     }

@@ -1,14 +1,20 @@
-//! Counting places: one atomic word while there is no queue, a lock while there is one.
+//! Counting places: atomic words while there is no queue, a lock while there is one.
+//!
+//! There is a word for every core, each with its share of the free places, because cores that write one word in turn
+//! spend more time on handing it over than a place costs. Everybody has one of them as a home: there they look for a
+//! place first, and there they give it back, wherever they found it.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use crossbeam_utils::CachePadded;
+
 use crate::sync::{AtomicU64, Mutex, MutexGuard};
 
-/// Set while somebody waits, or while places have to be taken away that are in use. Then the word is changed with the
-/// lock held only, and whoever sees the bit goes there.
+/// Set in every word while somebody waits, or while places have to be taken away that are in use. Then the words are
+/// changed with the lock held only, and whoever sees the bit goes there.
 const CONTENDED: u64 = 1;
 /// One free place.
 const PLACE: u64 = 2;
@@ -16,7 +22,7 @@ const PLACE: u64 = 2;
 /// Free places and who waits for one, first come, first served.
 #[derive(Debug)]
 pub(crate) struct Permits {
-    word: AtomicU64,
+    words: Box<[CachePadded<AtomicU64>]>,
     line: Mutex<Line>,
 }
 
@@ -30,6 +36,10 @@ struct Line {
     next: Ticket,
 }
 
+/// Where somebody looks for a place first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home(usize);
+
 /// A number in the line.
 pub(crate) type Ticket = u64;
 
@@ -41,32 +51,38 @@ pub(crate) enum Turn {
 }
 
 impl Permits {
-    pub(crate) fn new(places: u32) -> Self {
-        Self { word: AtomicU64::new(u64::from(places) * PLACE), line: Mutex::new(Line::default()) }
+    /// `words` of them, at least one, between which the places are dealt out.
+    pub(crate) fn new(places: u32, words: usize) -> Self {
+        let (places, words) = (u64::from(places), words.max(1) as u64);
+        let share = |nth| (places / words + u64::from(nth < places % words)) * PLACE;
+        let words = (0..words).map(|nth| CachePadded::new(AtomicU64::new(share(nth)))).collect();
+        Self { words, line: Mutex::new(Line::default()) }
     }
 
-    /// Takes a place if one is free and nobody waits.
-    pub(crate) fn try_take(&self) -> bool {
-        let mut word = self.word.load(Ordering::Relaxed);
-        while word >= PLACE && word & CONTENDED == 0 {
-            match self.word.compare_exchange_weak(word, word - PLACE, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(current) => word = current,
-            }
-        }
-        false
+    /// A home for whoever comes as the `nth`.
+    pub(crate) fn home(&self, nth: usize) -> Home {
+        Home(nth % self.words.len())
+    }
+
+    /// Takes a place if one is free and nobody waits. While others come and go it may overlook one; whoever joins the
+    /// line does not.
+    #[inline]
+    pub(crate) fn try_take(&self, home: Home) -> bool {
+        take(self.word(home)) || self.words.iter().any(|word| take(word))
     }
 
     /// Gives a place back: to whoever has waited the longest.
-    pub(crate) fn give_back(&self) {
-        let mut word = self.word.load(Ordering::Relaxed);
+    #[inline]
+    pub(crate) fn give_back(&self, home: Home) {
+        let shared = self.word(home);
+        let mut word = shared.load(Ordering::Relaxed);
         while word & CONTENDED == 0 {
-            match self.word.compare_exchange_weak(word, word + PLACE, Ordering::Release, Ordering::Relaxed) {
+            match shared.compare_exchange_weak(word, word + PLACE, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(current) => word = current,
             }
         }
-        let next = self.give_to_the_line(&mut self.line());
+        let next = self.give_to_the_line(home, &mut self.line());
         if let Some(next) = next {
             next.wake();
         }
@@ -75,10 +91,9 @@ impl Permits {
     /// Joins the line, unless so many wait already. `Ok(None)`: a place became free meanwhile, and is taken.
     pub(crate) fn join(&self, waiting_max: usize, waker: &Waker) -> Result<Option<Ticket>, ()> {
         let mut line = self.line();
-        // From here on nobody changes the word without the lock.
-        let before = self.word.fetch_or(CONTENDED, Ordering::Acquire);
-        if before >= PLACE && line.waiting.is_empty() {
-            self.word.fetch_sub(PLACE, Ordering::Acquire);
+        let free = self.contend();
+        if let (Some(word), true) = (free, line.waiting.is_empty()) {
+            word.fetch_sub(PLACE, Ordering::Acquire);
             self.settle(&line);
             return Ok(None);
         }
@@ -106,12 +121,12 @@ impl Permits {
     }
 
     /// Leaves the line; a place that was granted and not taken goes to the next.
-    pub(crate) fn leave(&self, ticket: Ticket) {
+    pub(crate) fn leave(&self, home: Home, ticket: Ticket) {
         let mut line = self.line();
         if let Some(index) = line.granted.iter().position(|granted| *granted == ticket) {
             line.granted.swap_remove(index);
-            self.word.fetch_or(CONTENDED, Ordering::Acquire);
-            let next = self.give_to_the_line(&mut line);
+            self.contend();
+            let next = self.give_to_the_line(home, &mut line);
             drop(line);
             if let Some(next) = next {
                 next.wake();
@@ -126,9 +141,9 @@ impl Permits {
     pub(crate) fn add(&self, places: u32) {
         let mut woken = Vec::new();
         let mut line = self.line();
-        self.word.fetch_or(CONTENDED, Ordering::Acquire);
-        for _ in 0..places {
-            woken.extend(self.give_to_the_line(&mut line));
+        self.contend();
+        for nth in 0..places {
+            woken.extend(self.give_to_the_line(self.home(nth as usize), &mut line));
         }
         drop(line);
         woken.into_iter().for_each(Waker::wake);
@@ -137,15 +152,20 @@ impl Permits {
     /// Takes places away: the free ones at once, the others when they come back.
     pub(crate) fn remove(&self, places: u32) {
         let mut line = self.line();
-        let word = self.word.fetch_or(CONTENDED, Ordering::Acquire);
-        let free = u32::try_from(word / PLACE).unwrap_or(u32::MAX).min(places);
-        self.word.fetch_sub(u64::from(free) * PLACE, Ordering::Relaxed);
-        line.surplus += places - free;
+        let mut left = places;
+        while left > 0
+            && let Some(word) = self.contend()
+        {
+            word.fetch_sub(PLACE, Ordering::Relaxed);
+            left -= 1;
+        }
+        line.surplus += left;
         self.settle(&line);
     }
 
     pub(crate) fn free(&self) -> u32 {
-        u32::try_from(self.word.load(Ordering::Relaxed) / PLACE).unwrap_or(u32::MAX)
+        let free: u64 = self.words.iter().map(|word| word.load(Ordering::Relaxed) / PLACE).sum();
+        u32::try_from(free).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -157,8 +177,15 @@ impl Permits {
         self.line().surplus
     }
 
-    /// With the lock held and the word contended: a place finds its next holder, who has to be woken.
-    fn give_to_the_line(&self, line: &mut Line) -> Option<Waker> {
+    /// With the lock held: from here on nobody changes a word without it. A word that has a free place.
+    fn contend(&self) -> Option<&AtomicU64> {
+        let has_free = |word: &&AtomicU64| word.fetch_or(CONTENDED, Ordering::Acquire) >= PLACE;
+        // Every word is marked, wherever the place is.
+        self.words.iter().map(|word| &**word).filter(has_free).last()
+    }
+
+    /// With the lock held and the words contended: a place finds its next holder, who has to be woken.
+    fn give_to_the_line(&self, home: Home, line: &mut Line) -> Option<Waker> {
         let next = if line.surplus > 0 {
             line.surplus -= 1;
             None
@@ -166,7 +193,7 @@ impl Permits {
             line.granted.push(ticket);
             Some(waker)
         } else {
-            self.word.fetch_add(PLACE, Ordering::Release);
+            self.word(home).fetch_add(PLACE, Ordering::Release);
             None
         };
         self.settle(line);
@@ -176,14 +203,33 @@ impl Permits {
     /// Opens the short way again when there is nothing left to do with the lock.
     fn settle(&self, line: &Line) {
         if line.waiting.is_empty() && line.surplus == 0 {
-            self.word.fetch_and(!CONTENDED, Ordering::Release);
+            for word in &self.words {
+                word.fetch_and(!CONTENDED, Ordering::Release);
+            }
         }
+    }
+
+    fn word(&self, Home(home): Home) -> &AtomicU64 {
+        &self.words[home]
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
         // Every statement leaves the line whole.
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes a place out of a word, unless it has none or is left to whoever holds the lock.
+#[inline]
+fn take(shared: &AtomicU64) -> bool {
+    let mut word = shared.load(Ordering::Relaxed);
+    while word >= PLACE && word & CONTENDED == 0 {
+        match shared.compare_exchange_weak(word, word - PLACE, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => return true,
+            Err(current) => word = current,
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -198,11 +244,11 @@ mod loom_tests {
 
     use super::*;
 
-    fn take(permits: &Permits) {
+    fn take_or_wait(permits: &Permits, home: Home) {
         let mut ticket = None;
         block_on(poll_fn(|cx| {
             let Some(waiting) = ticket else {
-                if permits.try_take() {
+                if permits.try_take(home) {
                     return Poll::Ready(());
                 }
                 ticket = permits.join(9, cx.waker()).unwrap();
@@ -219,20 +265,19 @@ mod loom_tests {
     #[test]
     fn loom_nobody_sleeps_beside_a_free_place() {
         loom::model(|| {
-            let permits = Arc::new(Permits::new(1));
+            let permits = Arc::new(Permits::new(1, 2));
+            let (mine, theirs) = (permits.home(0), permits.home(1));
             let twin = Arc::clone(&permits);
             let thread = thread::spawn(move || {
-                take(&twin);
-                twin.give_back();
-                if twin.try_take() {
-                    twin.give_back();
-                }
+                take_or_wait(&twin, theirs);
+                twin.give_back(theirs);
             });
-            take(&permits);
-            permits.give_back();
+            take_or_wait(&permits, mine);
+            permits.give_back(mine);
             thread.join().unwrap();
             assert_eq!((permits.free(), permits.waiting()), (1, 0));
-            assert!(permits.try_take(), "the short way is open again");
+            assert!(permits.try_take(mine), "the short way is open again");
+            assert!(!permits.try_take(mine) && !permits.try_take(theirs));
         });
     }
 
@@ -240,15 +285,16 @@ mod loom_tests {
     #[test]
     fn loom_a_place_for_somebody_who_leaves_is_not_lost() {
         loom::model(|| {
-            let permits = Arc::new(Permits::new(1));
-            assert!(permits.try_take());
+            let permits = Arc::new(Permits::new(1, 2));
+            let (mine, theirs) = (permits.home(0), permits.home(1));
+            assert!(permits.try_take(mine));
             let ticket = permits.join(9, &Waker::noop().clone()).unwrap().unwrap();
             let twin = Arc::clone(&permits);
-            let thread = thread::spawn(move || twin.leave(ticket));
-            permits.give_back();
+            let thread = thread::spawn(move || twin.leave(theirs, ticket));
+            permits.give_back(mine);
             thread.join().unwrap();
-            assert!(permits.try_take());
-            assert!(!permits.try_take());
+            assert!(permits.try_take(mine));
+            assert!(!permits.try_take(mine));
         });
     }
 
@@ -256,11 +302,12 @@ mod loom_tests {
     #[test]
     fn loom_places_that_are_taken_away_stay_away() {
         loom::model(|| {
-            let permits = Arc::new(Permits::new(2));
-            assert!(permits.try_take());
+            let permits = Arc::new(Permits::new(2, 2));
+            let home = permits.home(1);
+            assert!(permits.try_take(home));
             let twin = Arc::clone(&permits);
             let thread = thread::spawn(move || twin.remove(2));
-            permits.give_back();
+            permits.give_back(home);
             thread.join().unwrap();
             assert_eq!((permits.free(), permits.surplus()), (0, 0));
         });

@@ -30,7 +30,10 @@ impl<F, C> ResponseFuture<F, C> {
         Self { state: State::Running { answer, permit, classify } }
     }
 
+    #[cold]
     pub(crate) fn refused(refused: Refused) -> Self {
+        let retry_after_s = refused.retry_after.as_secs_f64();
+        drop(tracing::info_span!("circuit open", retry_after_s, otel.status_code = "ERROR"));
         Self { state: State::Refused { refused } }
     }
 }

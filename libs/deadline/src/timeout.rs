@@ -100,9 +100,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match ready!(self.project().call.poll(cx)) {
             Ok(answer) => Poll::Ready(answer.map_err(TimedOut::Inner)),
-            Err(_elapsed) => Poll::Ready(Err(TimedOut::Elapsed)),
+            Err(_elapsed) => Poll::Ready(Err(timed_out())),
         }
     }
+}
+
+/// Leaves a mark in the trace.
+#[cold]
+fn timed_out<E>() -> TimedOut<E> {
+    drop(tracing::info_span!("timed out", otel.status_code = "ERROR"));
+    TimedOut::Elapsed
 }
 
 impl<F> fmt::Debug for TimeoutFuture<F> {
@@ -115,6 +122,7 @@ impl<F> fmt::Debug for TimeoutFuture<F> {
 mod tests {
     use std::convert::Infallible;
 
+    use stampede_testkit::Spans;
     use stampede_testkit::layer::{Ask, Probe, ask, keeps_the_contract};
     use tokio::time::{Instant, sleep};
     use tower::{ServiceBuilder, service_fn};
@@ -141,8 +149,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_ends_after_its_time() {
         let started = Instant::now();
-        let probe = Probe::default();
+        let (probe, spans) = (Probe::default(), Spans::record());
+        assert_eq!(ask(&mut layer(50).layer(probe.clone()), Ask::Answer).await, Ok(()));
+        assert_eq!(spans.seen(), []);
         assert_eq!(ask(&mut layer(50).layer(probe.clone()), Ask::Hang).await, Err(TimedOut::Elapsed));
+        assert_eq!(spans.names(), [("timed out", None)], "a trace shows it");
         assert_eq!(started.elapsed(), Duration::from_millis(50));
         assert_eq!(probe.running(), 0);
     }

@@ -12,6 +12,8 @@ use pin_project_lite::pin_project;
 use stampede_deadline::Moment;
 use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
+use tracing::field;
+use tracing::instrument::{Instrument, Instrumented};
 
 use crate::attempt::Attempt;
 use crate::{Classify, Hedge, Verdict};
@@ -30,7 +32,7 @@ pin_project! {
         #[pin]
         timer: Option<Sleep>,
         started: Option<Moment>,
-        others: Vec<Pin<Box<Attempt<S, Req>>>>,
+        others: Vec<Pin<Box<Instrumented<Attempt<S, Req>>>>>,
         // How many attempts may still be made.
         left: u32,
         // What the call ends with if no attempt does better.
@@ -96,6 +98,7 @@ where
                 Poll::Ready(Err(_never_ready)) => *this.left = 0,
                 Poll::Ready(Ok(answer)) => {
                     if this.classify.classify(&answer) != Verdict::Another {
+                        other.span().record("won", true);
                         return Ok((answer, Giver::Other));
                     }
                     *this.fallback = Some(answer);
@@ -118,7 +121,8 @@ where
             return;
         }
         *this.left -= 1;
-        this.others.push(Box::pin(Attempt::new(this.spare.clone(), this.request.clone())));
+        let attempt = Attempt::new(this.spare.clone(), this.request.clone());
+        this.others.push(Box::pin(attempt.instrument(tracing::info_span!("hedge", won = field::Empty))));
     }
 
     /// Ready when the attempt that was made last has been waited for long enough.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
+use tracing::field;
+use tracing::instrument::{Instrument, Instrumented};
 
 use crate::gate::{Admission, Answer, Gate};
 use crate::queue::Ticket;
@@ -84,7 +86,7 @@ pub struct Acquire(State);
 enum State {
     Decided(Option<Answer>),
     // In a box, so that everybody who need not wait carries no timer along.
-    Waiting(Pin<Box<InLine>>),
+    Waiting(Pin<Box<Instrumented<InLine>>>),
 }
 
 impl Acquire {
@@ -98,7 +100,14 @@ impl Acquire {
 
     pub(crate) fn waiting(place: Place) -> Self {
         let timer = tokio::time::sleep(place.patience);
-        Self(State::Waiting(Box::pin(InLine { place, timer })))
+        let class = u64::from(place.ticket.class.level());
+        let span = tracing::info_span!(
+            "admission wait",
+            class,
+            refused = field::Empty,
+            otel.status_code = field::Empty,
+        );
+        Self(State::Waiting(Box::pin(InLine { place, timer }.instrument(span))))
     }
 }
 
@@ -109,7 +118,14 @@ impl Future for Acquire {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = match &mut self.0 {
             State::Decided(answer) => return answer.take().map_or(Poll::Pending, Poll::Ready),
-            State::Waiting(line) => std::task::ready!(line.as_mut().poll(cx)),
+            State::Waiting(line) => {
+                let answer = std::task::ready!(line.as_mut().poll(cx));
+                if let Err(shed) = &answer {
+                    line.span().record("refused", shed.reason.as_str());
+                    line.span().record("otel.status_code", "ERROR");
+                }
+                answer
+            }
         };
         self.0 = State::Decided(None);
         Poll::Ready(answer)

@@ -20,6 +20,20 @@ pub enum Reason {
     Outranked,
 }
 
+impl Reason {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Late, Self::Outranked];
+
+    /// In a word, for metrics and traces.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Late => "late",
+            Self::Outranked => "outranked",
+        }
+    }
+}
+
 /// A request was not admitted: there is too much to do. The work was not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("overloaded: try again in {} s", .retry_after.as_secs())]
@@ -41,6 +55,14 @@ impl Shed {
         let spread = 2 + u64::from(class.level());
         let dealt = (u128::from(number.wrapping_mul(GOLDEN)) * u128::from(spread)) >> 64;
         Self { class, reason, retry_after: Duration::from_secs(1 + dealt as u64) }
+    }
+
+    /// Leaves a mark in the trace.
+    #[cold]
+    fn mark(&self) {
+        let Self { class, reason, .. } = self;
+        let (class, refused) = (u64::from(class.level()), reason.as_str());
+        drop(tracing::info_span!("shed", class, refused, otel.status_code = "ERROR"));
     }
 }
 
@@ -66,7 +88,11 @@ impl LoadShed {
     }
 
     pub(crate) fn admit(&self, class: Priority) -> Admission {
-        Gate::admit(&self.gate, class)
+        let admission = Gate::admit(&self.gate, class);
+        if let Admission::Refused(shed) = &admission {
+            shed.mark();
+        }
+        admission
     }
 
     /// Replaces the settings. A lower limit takes nothing away from calls that run, new ways to wait apply to those
@@ -89,7 +115,7 @@ impl fmt::Debug for LoadShed {
 
 /// How many were shed of each class and for which reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts([[u64; 3]; CLASSES]);
+pub(crate) struct Counts([[u64; Reason::ALL.len()]; CLASSES]);
 
 impl Counts {
     pub(crate) fn add(&mut self, class: Priority, reason: Reason) {

@@ -91,7 +91,10 @@ where
             Decision::Allowed { .. } => {
                 ResponseFuture::counted(self.inner.call(request), limiter.clone(), decision)
             }
-            Decision::Refused { .. } => ResponseFuture::refused(refuse(&decision), limiter.clone(), decision),
+            Decision::Refused { .. } => {
+                drop(tracing::info_span!("rate limited", weight = weight.get()));
+                ResponseFuture::refused(refuse(&decision), limiter.clone(), decision)
+            }
         }
     }
 }

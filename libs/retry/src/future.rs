@@ -9,6 +9,7 @@ use pin_project_lite::pin_project;
 use stampede_deadline::{Deadline, current};
 use tokio::time::{Sleep, sleep};
 use tower::Service;
+use tracing::instrument::{Instrument, Instrumented};
 
 use crate::{RetryPolicy, Rules, Verdict};
 
@@ -35,7 +36,7 @@ pin_project! {
         Calling { #[pin] attempt: F },
         // What the last attempt said is kept: if the deadline comes during the pause, it is the answer. The timer is in a
         // box, so that the calls that need none do not carry it about.
-        Pausing { pause: Pin<Box<Sleep>>, next: Req, last: Result<T, E>, deadline: Option<Deadline> },
+        Pausing { pause: Pin<Box<Instrumented<Sleep>>>, next: Req, last: Result<T, E>, deadline: Option<Deadline> },
         GettingReady { next: Req },
         Finished,
     }
@@ -67,7 +68,9 @@ where
         let left = deadline.map(Deadline::remaining);
         let pause = this.policy.pause(*this.attempt, verdict, left);
         let (Some(pause), Some(next)) = (pause, this.copy.take()) else { return Some(answer) };
-        this.state.set(State::Pausing { pause: Box::pin(sleep(pause)), next, last: answer, deadline });
+        let span = tracing::info_span!("retry pause", attempt = *this.attempt + 1);
+        let pause = Box::pin(sleep(pause).instrument(span));
+        this.state.set(State::Pausing { pause, next, last: answer, deadline });
         None
     }
 

@@ -25,7 +25,7 @@ impl<S, R: Clone> Layer<S> for RetryLayer<R> {
     type Service = Retry<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Retry { inner, policy: self.policy.clone(), rules: self.rules.clone() }
+        Retry { inner, policy: self.policy.clone(), rules: self.rules.clone(), calls: 0 }
     }
 }
 
@@ -36,11 +36,11 @@ impl<R> fmt::Debug for RetryLayer<R> {
 }
 
 /// Made by [`RetryLayer`].
-#[derive(Clone)]
 pub struct Retry<S, R> {
     inner: S,
     policy: RetryPolicy,
     rules: R,
+    calls: u32,
 }
 
 impl<S, R, Req> Service<Req> for Retry<S, R>
@@ -57,11 +57,23 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        // Not before the second call, because many a service is made for a single one.
+        self.calls = self.calls.saturating_add(1);
+        if self.calls == 2 {
+            self.policy = self.policy.apart();
+        }
         self.policy.deposit();
         let copy = if self.policy.has_more(0) { self.rules.copy(&request) } else { None };
         // The service that said it is ready takes the first attempt; a clone waits for the others.
         let first = self.inner.call(request);
         ResponseFuture::new(first, copy, self.inner.clone(), self.policy.clone(), self.rules.clone())
+    }
+}
+
+impl<S: Clone, R: Clone> Clone for Retry<S, R> {
+    fn clone(&self) -> Self {
+        let Self { inner, policy, rules, calls: _ } = self;
+        Self { inner: inner.clone(), policy: policy.clone(), rules: rules.clone(), calls: 0 }
     }
 }
 

@@ -64,6 +64,11 @@ impl RetryPolicy {
         self.budget.as_ref()
     }
 
+    /// The same through handles of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self { budget: self.budget.as_ref().map(Budget::apart), ..self.clone() }
+    }
+
     /// A call begins.
     #[inline]
     pub fn deposit(&self) {

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use stampede_deadline::{Deadline, scope};
+use tracing::Instrument;
 
 use crate::Backoff;
 
@@ -35,12 +36,12 @@ where
         if delay >= deadline.remaining() {
             return Err(error);
         }
-        tokio::time::sleep(delay).await;
+        attempt = attempt.saturating_add(1);
+        tokio::time::sleep(delay).instrument(tracing::info_span!("retry pause", attempt)).await;
         // Timers are late by up to a millisecond, and by more on a busy machine.
         if deadline.is_expired() {
             return Err(error);
         }
-        attempt = attempt.saturating_add(1);
     }
 }
 

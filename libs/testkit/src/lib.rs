@@ -5,12 +5,14 @@ pub mod layer;
 mod nats;
 mod provision;
 mod rights;
+mod spans;
 mod wait;
 
 pub use database::{Database, fresh_database, postgres_url};
 pub use nats::Nats;
 pub use provision::provision;
 pub use rights::rights;
+pub use spans::{Seen, Spans};
 pub use wait::eventually;
 
 use std::net::{Ipv4Addr, TcpListener};

@@ -4,6 +4,7 @@
 mod layer;
 mod places;
 mod server;
+mod trace;
 
 use std::time::Duration;
 

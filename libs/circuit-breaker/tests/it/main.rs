@@ -13,10 +13,12 @@ use stampede_circuit_breaker::{
     Change, CircuitBreaker, CircuitBreakerLayer, Counts, Error, Outcome, Policy, State, Trip, Why,
 };
 use stampede_deadline::Clock;
-use stampede_testkit::layer::{Ask, Failed, ask, keeps_the_contract, shares_its_state};
+use stampede_testkit::Spans;
+use stampede_testkit::layer::{Ask, Failed, Probe, ask, keeps_the_contract, shares_its_state};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tower::Layer;
 
 fn breaker(failures: u32) -> CircuitBreaker {
     CircuitBreaker::new(Policy::new(Trip::consecutive(failures).unwrap()))
@@ -95,4 +97,15 @@ async fn every_connection_of_a_server_sees_the_same_circuit() {
     assert_eq!(told.try_recv(), Ok(change));
     assert!(told.try_recv().is_err(), "one event for one change");
     server.abort();
+}
+
+#[tokio::test]
+async fn a_trace_shows_what_the_circuit_refused() {
+    let spans = Spans::record();
+    let mut service = CircuitBreakerLayer::new(breaker(1), outcome).layer(Probe::default());
+    assert_eq!(ask(&mut service, Ask::Fail).await, Err(Error::Inner(Failed)));
+    assert_eq!(spans.seen(), []);
+    assert!(matches!(ask(&mut service, Ask::Answer).await, Err(Error::Open(_))));
+    assert_eq!(spans.names(), [("circuit open", None)]);
+    assert_eq!(spans.seen()[0].fields["otel.status_code"], "ERROR");
 }

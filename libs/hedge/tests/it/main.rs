@@ -14,6 +14,7 @@ use axum::routing::get;
 use stampede_deadline::Clock;
 use stampede_hedge::{Delay, Hedge, HedgeLayer, HedgePolicy, Verdict};
 use stampede_retry::{Budget, BudgetSettings};
+use stampede_testkit::Spans;
 use stampede_testkit::layer::{Failed, keeps_the_contract};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -69,4 +70,36 @@ async fn a_real_server_shares_one_hedge_among_its_connections() {
     let snapshot = hedge.snapshot();
     assert_eq!((snapshot.hedged, snapshot.won, made.load(Ordering::SeqCst)), (4, 4, 8));
     server.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trace_shows_the_attempts_beside_the_first_and_which_of_them_won() {
+    let spans = Spans::record();
+    let made = AtomicU32::new(0);
+    let service = service_fn(|millis: [u64; 2]| {
+        let nth = made.fetch_add(1, Ordering::SeqCst) % 2;
+        let attempt = tracing::info_span!("attempt");
+        let answer = async move {
+            Ok::<_, Infallible>(tokio::time::sleep(Duration::from_millis(millis[nth as usize])).await)
+        };
+        tracing::Instrument::instrument(answer, attempt)
+    });
+    let policy = HedgePolicy::try_new(2, Delay::fixed(Duration::from_millis(20)).unwrap()).unwrap();
+    let settings = BudgetSettings { per_mille: 0, reserve: 10, min_per_second: 0 };
+    let hedge = Hedge::new(policy, Budget::try_new(settings, Clock::tokio()).unwrap(), Clock::tokio());
+    let verdict = |_: &Result<(), Infallible>| Verdict::Done;
+    let hedged = HedgeLayer::new(hedge, verdict).layer(service);
+
+    hedged.clone().oneshot([10, 10]).await.unwrap();
+    assert_eq!(spans.names(), [("attempt", None)], "it was fast enough");
+    made.store(0, Ordering::SeqCst);
+    hedged.clone().oneshot([90, 10]).await.unwrap();
+    hedged.oneshot([50, 90]).await.unwrap();
+
+    let hedges: Vec<_> = spans.seen().into_iter().filter(|seen| seen.name == "hedge").collect();
+    let told =
+        |nth: usize| (hedges[nth].lasted.as_millis(), hedges[nth].fields.get("won").map(String::as_str));
+    assert_eq!((hedges.len(), told(0), told(1)), (2, (10, Some("true")), (30, None)));
+    let inside = spans.names().iter().filter(|span| **span == ("attempt", Some("hedge"))).count();
+    assert_eq!(inside, 2, "what an attempt does is shown inside of it");
 }

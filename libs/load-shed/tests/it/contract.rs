@@ -9,7 +9,9 @@ use stampede_deadline::Clock;
 use stampede_load_shed::{
     Error, Limits, LoadShed, LoadShedLayer, Priority, Reason, Sample, Settings, Waiting,
 };
+use stampede_testkit::Spans;
 use stampede_testkit::layer::{Ask, Failed, Probe, ask, keeps_the_contract, shares_its_state};
+use tokio::time::advance;
 use tower::{Layer, Service, ServiceExt};
 
 type Ours = LoadShedLayer<fn(&Ask) -> Priority, fn(&Result<(), Failed>) -> Sample>;
@@ -99,4 +101,41 @@ async fn it_tells_its_own_refusal_from_an_error_inside() {
     let Err(Error::Shed(refusal)) = ask(&mut service, Ask::Answer).await else { panic!("not shed") };
     assert_eq!((refusal.class, refusal.reason), (Priority::MOST_URGENT, Reason::Late));
     assert_eq!(shed.snapshot().ignored, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trace_shows_who_waited_and_who_was_sent_away() {
+    let (spans, shed) = (Spans::record(), shed(1, 1));
+    let held = shed.acquire(Priority::LEAST_URGENT).await.unwrap();
+    assert_eq!(spans.seen(), []);
+
+    let mut waits = Box::pin(shed.acquire(Priority::LEAST_URGENT));
+    assert!(waits.as_mut().now_or_never().is_none());
+    shed.acquire(Priority::LEAST_URGENT).await.unwrap_err();
+    advance(Duration::from_millis(3)).await;
+    drop(held);
+    let held = waits.await.unwrap();
+
+    let mut evicted = Box::pin(shed.acquire(Priority::LEAST_URGENT));
+    assert!(evicted.as_mut().now_or_never().is_none());
+    let mut urgent = Box::pin(shed.acquire(Priority::MOST_URGENT));
+    assert!(urgent.as_mut().now_or_never().is_none());
+    evicted.await.unwrap_err();
+    drop((held, urgent));
+
+    let told: Vec<_> = spans
+        .seen()
+        .into_iter()
+        .map(|seen| (seen.name, seen.lasted.as_millis(), seen.fields.get("refused").cloned()))
+        .collect();
+    let refused = |reason: &str| Some(reason.to_owned());
+    assert_eq!(
+        told,
+        [
+            ("shed", 0, refused("full")),
+            ("admission wait", 3, None),
+            ("admission wait", 0, refused("full")),
+            ("admission wait", 0, None),
+        ]
+    );
 }

@@ -12,6 +12,7 @@ use axum::routing::get;
 use http::{Request, Response, StatusCode};
 use stampede_deadline::Clock;
 use stampede_rate_limit::{Charge, Decision, Quota, RateLimitLayer, RateLimiter};
+use stampede_testkit::Spans;
 use stampede_testkit::layer::{Ask, Failed, Probe, ask, keeps_the_contract, shares_its_state};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -78,9 +79,12 @@ fn charged(
 #[tokio::test]
 async fn the_weight_of_a_request_is_charged() {
     let service = charged(|_| Some(Charge { key: "heavy", weight: NonZeroU32::new(3).unwrap() }));
+    let spans = Spans::record();
     let first = service.clone().oneshot(Request::new(())).await.unwrap();
     assert_eq!(first.headers()["ratelimit"], r#""default";r=1;t=3600"#);
+    assert_eq!(spans.seen(), []);
     let second = service.oneshot(Request::new(())).await.unwrap();
+    assert_eq!(spans.names(), [("rate limited", None)], "a trace shows the refusal");
     assert!(second.body().starts_with("Refused"), "{}", second.body());
     assert_eq!(second.headers()["retry-after"], "7200");
 }

@@ -9,9 +9,6 @@ use stampede_load_shed::{Reason, Snapshot};
 
 use super::{Shared, priority};
 
-const REASONS: [(Reason, &str); 3] =
-    [(Reason::Full, "full"), (Reason::Late, "late"), (Reason::Outranked, "outranked")];
-
 /// Numbers of one instrument, and what tells them apart.
 type Numbers = Vec<(u64, Vec<KeyValue>)>;
 
@@ -28,8 +25,9 @@ pub(super) fn show(gate: &Arc<Shared>) {
     counter(gate, "stampede.shed.admitted", "Requests that were let in.", |now| vec![(now.admitted, vec![])]);
     counter(gate, "stampede.shed.refused", "Requests that were not let in.", |now| {
         let of = |class| {
-            REASONS.map(|(reason, word)| {
-                (now.shed(priority(class), reason), vec![label(class), KeyValue::new("reason", word)])
+            Reason::ALL.map(|reason| {
+                let labels = vec![label(class), KeyValue::new("reason", reason.as_str())];
+                (now.shed(priority(class), reason), labels)
             })
         };
         Class::ALL.into_iter().flat_map(of).collect()

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod gate;
+mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use stampede_deadline::{Clock, Deadline, scope};
 use stampede_retry::{Backoff, Budget, BudgetSettings, RetryLayer, RetryPolicy, Rules, Verdict};
+use stampede_testkit::Spans;
 use stampede_testkit::layer::{Ask, Failed, Probe, ask, keeps_the_contract};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
@@ -194,4 +195,19 @@ async fn a_layer_with_an_empty_budget_still_makes_first_attempts() {
     assert_eq!(ask(&mut service, Ask::Answer).await, Ok(()));
     assert_eq!(ask(&mut service, Ask::Fail).await, Err(Failed));
     assert_eq!(probe.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trace_shows_the_pauses_and_nothing_where_there_are_none() {
+    let spans = Spans::record();
+    let mut service = RetryLayer::new(policy(3), always::<(), Failed>).layer(Probe::default());
+    assert_eq!(ask(&mut service, Ask::Answer).await, Ok(()));
+    assert_eq!(spans.seen(), []);
+
+    let started = Instant::now();
+    assert_eq!(ask(&mut service, Ask::Fail).await, Err(Failed));
+    let seen = spans.seen();
+    assert_eq!(spans.names(), [("retry pause", None); 2]);
+    assert_eq!((&*seen[0].fields["attempt"], &*seen[1].fields["attempt"]), ("1", "2"));
+    assert_eq!(seen[0].lasted + seen[1].lasted, started.elapsed(), "attempts took no time");
 }
