@@ -98,7 +98,7 @@ impl Bulkhead {
 
     /// A place, if one is free and nobody waits for it.
     pub fn try_acquire(&self) -> Option<Permit> {
-        self.0.state.permits.try_take(self.0.home).then(|| Permit(Arc::clone(&self.0)))
+        self.0.state.permits.try_take(&self.0.home).then(|| Permit(Arc::clone(&self.0)))
     }
 
     /// A place; waits its turn, first come, first served.
@@ -150,7 +150,7 @@ pub struct Permit(Arc<Handle>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.state.permits.give_back(self.0.home);
+        self.0.state.permits.give_back(&self.0.home);
     }
 }
 
@@ -173,7 +173,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let Some(ticket) = this.ticket.take() {
-                this.handle.state.permits.leave(this.handle.home, ticket);
+                this.handle.state.permits.leave(&this.handle.home, ticket);
             }
         }
     }
@@ -191,7 +191,7 @@ impl Future for Acquire {
                 *this.ticket = None;
                 return Poll::Ready(Ok(permit()));
             }
-        } else if state.permits.try_take(this.handle.home) {
+        } else if state.permits.try_take(&this.handle.home) {
             return Poll::Ready(Ok(permit()));
         } else {
             match state.permits.join(state.waiting_max, cx.waker()) {
@@ -211,7 +211,7 @@ impl Future for Acquire {
         patience.span().record("otel.status_code", "ERROR");
         state.timed_out.fetch_add(1, Ordering::Relaxed);
         if let Some(ticket) = this.ticket.take() {
-            state.permits.leave(this.handle.home, ticket);
+            state.permits.leave(&this.handle.home, ticket);
         }
         Poll::Ready(Err(Refused::TimedOut))
     }

@@ -5,8 +5,8 @@
 //! place first, and there they give it back, wherever they found it.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use crossbeam_utils::CachePadded;
@@ -22,7 +22,7 @@ const PLACE: u64 = 2;
 /// Free places and who waits for one, first come, first served.
 #[derive(Debug)]
 pub(crate) struct Permits {
-    words: Box<[CachePadded<AtomicU64>]>,
+    words: Box<[Home]>,
     line: Mutex<Line>,
 }
 
@@ -36,9 +36,37 @@ struct Line {
     next: Ticket,
 }
 
-/// Where somebody looks for a place first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Home(usize);
+/// Where somebody looks for a place first: one of the words.
+#[derive(Clone, Debug)]
+pub(crate) struct Home(Arc<CachePadded<AtomicU64>>);
+
+impl Home {
+    /// Takes a place, unless there is none here or they are left to whoever holds the lock.
+    #[inline]
+    fn take(&self) -> bool {
+        let mut word = self.0.load(Ordering::Relaxed);
+        while word >= PLACE && word & CONTENDED == 0 {
+            match self.0.compare_exchange_weak(word, word - PLACE, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(current) => word = current,
+            }
+        }
+        false
+    }
+
+    /// Gives a place back, unless that is left to whoever holds the lock.
+    #[inline]
+    fn give_back(&self) -> bool {
+        let mut word = self.0.load(Ordering::Relaxed);
+        while word & CONTENDED == 0 {
+            match self.0.compare_exchange_weak(word, word + PLACE, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(current) => word = current,
+            }
+        }
+        false
+    }
+}
 
 /// A number in the line.
 pub(crate) type Ticket = u64;
@@ -55,33 +83,38 @@ impl Permits {
     pub(crate) fn new(places: u32, words: usize) -> Self {
         let (places, words) = (u64::from(places), words.max(1) as u64);
         let share = |nth| (places / words + u64::from(nth < places % words)) * PLACE;
-        let words = (0..words).map(|nth| CachePadded::new(AtomicU64::new(share(nth)))).collect();
+        let words =
+            (0..words).map(|nth| Home(Arc::new(CachePadded::new(AtomicU64::new(share(nth)))))).collect();
         Self { words, line: Mutex::new(Line::default()) }
     }
 
     /// A home for whoever comes as the `nth`.
     pub(crate) fn home(&self, nth: usize) -> Home {
-        Home(nth % self.words.len())
+        self.words[nth % self.words.len()].clone()
     }
 
     /// Takes a place if one is free and nobody waits. While others come and go it may overlook one; whoever joins the
     /// line does not.
     #[inline]
-    pub(crate) fn try_take(&self, home: Home) -> bool {
-        take(self.word(home)) || self.words.iter().any(|word| take(word))
+    pub(crate) fn try_take(&self, home: &Home) -> bool {
+        home.take() || self.try_take_elsewhere()
+    }
+
+    #[cold]
+    fn try_take_elsewhere(&self) -> bool {
+        self.words.iter().any(Home::take)
     }
 
     /// Gives a place back: to whoever has waited the longest.
     #[inline]
-    pub(crate) fn give_back(&self, home: Home) {
-        let shared = self.word(home);
-        let mut word = shared.load(Ordering::Relaxed);
-        while word & CONTENDED == 0 {
-            match shared.compare_exchange_weak(word, word + PLACE, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(current) => word = current,
-            }
+    pub(crate) fn give_back(&self, home: &Home) {
+        if !home.give_back() {
+            self.give_to_others(home);
         }
+    }
+
+    #[cold]
+    fn give_to_others(&self, home: &Home) {
         let next = self.give_to_the_line(home, &mut self.line());
         if let Some(next) = next {
             next.wake();
@@ -121,7 +154,7 @@ impl Permits {
     }
 
     /// Leaves the line; a place that was granted and not taken goes to the next.
-    pub(crate) fn leave(&self, home: Home, ticket: Ticket) {
+    pub(crate) fn leave(&self, home: &Home, ticket: Ticket) {
         let mut line = self.line();
         if let Some(index) = line.granted.iter().position(|granted| *granted == ticket) {
             line.granted.swap_remove(index);
@@ -143,7 +176,7 @@ impl Permits {
         let mut line = self.line();
         self.contend();
         for nth in 0..places {
-            woken.extend(self.give_to_the_line(self.home(nth as usize), &mut line));
+            woken.extend(self.give_to_the_line(&self.home(nth as usize), &mut line));
         }
         drop(line);
         woken.into_iter().for_each(Waker::wake);
@@ -164,7 +197,7 @@ impl Permits {
     }
 
     pub(crate) fn free(&self) -> u32 {
-        let free: u64 = self.words.iter().map(|word| word.load(Ordering::Relaxed) / PLACE).sum();
+        let free: u64 = self.words.iter().map(|home| home.0.load(Ordering::Relaxed) / PLACE).sum();
         u32::try_from(free).unwrap_or(u32::MAX)
     }
 
@@ -181,11 +214,11 @@ impl Permits {
     fn contend(&self) -> Option<&AtomicU64> {
         let has_free = |word: &&AtomicU64| word.fetch_or(CONTENDED, Ordering::Acquire) >= PLACE;
         // Every word is marked, wherever the place is.
-        self.words.iter().map(|word| &**word).filter(has_free).last()
+        self.words.iter().map(|home| &**home.0).filter(has_free).last()
     }
 
     /// With the lock held and the words contended: a place finds its next holder, who has to be woken.
-    fn give_to_the_line(&self, home: Home, line: &mut Line) -> Option<Waker> {
+    fn give_to_the_line(&self, home: &Home, line: &mut Line) -> Option<Waker> {
         let next = if line.surplus > 0 {
             line.surplus -= 1;
             None
@@ -193,7 +226,7 @@ impl Permits {
             line.granted.push(ticket);
             Some(waker)
         } else {
-            self.word(home).fetch_add(PLACE, Ordering::Release);
+            home.0.fetch_add(PLACE, Ordering::Release);
             None
         };
         self.settle(line);
@@ -203,33 +236,16 @@ impl Permits {
     /// Opens the short way again when there is nothing left to do with the lock.
     fn settle(&self, line: &Line) {
         if line.waiting.is_empty() && line.surplus == 0 {
-            for word in &self.words {
-                word.fetch_and(!CONTENDED, Ordering::Release);
+            for home in &self.words {
+                home.0.fetch_and(!CONTENDED, Ordering::Release);
             }
         }
-    }
-
-    fn word(&self, Home(home): Home) -> &AtomicU64 {
-        &self.words[home]
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
         // Every statement leaves the line whole.
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Takes a place out of a word, unless it has none or is left to whoever holds the lock.
-#[inline]
-fn take(shared: &AtomicU64) -> bool {
-    let mut word = shared.load(Ordering::Relaxed);
-    while word >= PLACE && word & CONTENDED == 0 {
-        match shared.compare_exchange_weak(word, word - PLACE, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => return true,
-            Err(current) => word = current,
-        }
-    }
-    false
 }
 
 #[cfg(test)]
@@ -239,12 +255,11 @@ mod loom_tests {
     use std::task::Poll;
 
     use loom::future::block_on;
-    use loom::sync::Arc;
     use loom::thread;
 
     use super::*;
 
-    fn take_or_wait(permits: &Permits, home: Home) {
+    fn take_or_wait(permits: &Permits, home: &Home) {
         let mut ticket = None;
         block_on(poll_fn(|cx| {
             let Some(waiting) = ticket else {
@@ -267,17 +282,17 @@ mod loom_tests {
         loom::model(|| {
             let permits = Arc::new(Permits::new(1, 2));
             let (mine, theirs) = (permits.home(0), permits.home(1));
-            let twin = Arc::clone(&permits);
+            let (twin, elsewhere) = (Arc::clone(&permits), theirs.clone());
             let thread = thread::spawn(move || {
-                take_or_wait(&twin, theirs);
-                twin.give_back(theirs);
+                take_or_wait(&twin, &elsewhere);
+                twin.give_back(&elsewhere);
             });
-            take_or_wait(&permits, mine);
-            permits.give_back(mine);
+            take_or_wait(&permits, &mine);
+            permits.give_back(&mine);
             thread.join().unwrap();
             assert_eq!((permits.free(), permits.waiting()), (1, 0));
-            assert!(permits.try_take(mine), "the short way is open again");
-            assert!(!permits.try_take(mine) && !permits.try_take(theirs));
+            assert!(permits.try_take(&mine), "the short way is open again");
+            assert!(!permits.try_take(&mine) && !permits.try_take(&theirs));
         });
     }
 
@@ -287,14 +302,14 @@ mod loom_tests {
         loom::model(|| {
             let permits = Arc::new(Permits::new(1, 2));
             let (mine, theirs) = (permits.home(0), permits.home(1));
-            assert!(permits.try_take(mine));
+            assert!(permits.try_take(&mine));
             let ticket = permits.join(9, &Waker::noop().clone()).unwrap().unwrap();
             let twin = Arc::clone(&permits);
-            let thread = thread::spawn(move || twin.leave(theirs, ticket));
-            permits.give_back(mine);
+            let thread = thread::spawn(move || twin.leave(&theirs, ticket));
+            permits.give_back(&mine);
             thread.join().unwrap();
-            assert!(permits.try_take(mine));
-            assert!(!permits.try_take(mine));
+            assert!(permits.try_take(&mine));
+            assert!(!permits.try_take(&mine));
         });
     }
 
@@ -304,10 +319,10 @@ mod loom_tests {
         loom::model(|| {
             let permits = Arc::new(Permits::new(2, 2));
             let home = permits.home(1);
-            assert!(permits.try_take(home));
+            assert!(permits.try_take(&home));
             let twin = Arc::clone(&permits);
             let thread = thread::spawn(move || twin.remove(2));
-            permits.give_back(home);
+            permits.give_back(&home);
             thread.join().unwrap();
             assert_eq!((permits.free(), permits.surplus()), (0, 0));
         });

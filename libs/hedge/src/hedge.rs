@@ -14,7 +14,13 @@ use crate::policy::Rule;
 
 /// Decides when calls of a destination are hedged. Clones are handles of one and the same.
 #[derive(Clone)]
-pub struct Hedge(Arc<Shared>);
+pub struct Hedge(Arc<Handle>);
+
+/// How a service and its calls hold it. A service that makes more than one call has a handle of its own: if the calls of
+/// all threads were counted in one `Arc`, they would spend most of their time on fighting for that count.
+struct Handle {
+    shared: Arc<Shared>,
+}
 
 struct Shared {
     policy: HedgePolicy,
@@ -44,7 +50,7 @@ pub struct Snapshot {
 impl Hedge {
     /// `budget` is the one that retries of the same destination draw on.
     pub fn new(policy: HedgePolicy, budget: Budget, clock: Clock) -> Self {
-        Self(Arc::new(Shared {
+        let shared = Shared {
             policy,
             budget,
             clock,
@@ -53,12 +59,19 @@ impl Hedge {
             hedged: AtomicU64::new(0),
             won: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-        }))
+        };
+        Self(Arc::new(Handle { shared: Arc::new(shared) }))
+    }
+
+    /// The same through a handle of its own.
+    #[cold]
+    pub(crate) fn apart(&self) -> Self {
+        Self(Arc::new(Handle { shared: Arc::clone(&self.0.shared) }))
     }
 
     /// What there is to show.
     pub fn snapshot(&self) -> Snapshot {
-        let shared = &*self.0;
+        let shared = &*self.0.shared;
         Snapshot {
             hedged: shared.hedged.load(Ordering::Relaxed),
             won: shared.won.load(Ordering::Relaxed),
@@ -68,38 +81,38 @@ impl Hedge {
     }
 
     pub(crate) fn attempts_max(&self) -> u32 {
-        self.0.policy.attempts_max
+        self.0.shared.policy.attempts_max
     }
 
     pub(crate) fn delay(&self) -> Duration {
-        Duration::from_nanos(self.0.delay.load(Ordering::Relaxed))
+        Duration::from_nanos(self.0.shared.delay.load(Ordering::Relaxed))
     }
 
     pub(crate) fn now(&self) -> Moment {
-        self.0.clock.now()
+        self.0.shared.clock.now()
     }
 
     /// Whether the budget grants one more attempt.
     pub(crate) fn is_granted(&self) -> bool {
-        let granted = self.0.budget.try_withdraw();
-        let counter = if granted { &self.0.hedged } else { &self.0.refused };
+        let granted = self.0.shared.budget.try_withdraw();
+        let counter = if granted { &self.0.shared.hedged } else { &self.0.shared.refused };
         counter.fetch_add(1, Ordering::Relaxed);
         granted
     }
 
     pub(crate) fn count_won(&self) {
-        self.0.won.fetch_add(1, Ordering::Relaxed);
+        self.0.shared.won.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes how long the first attempt of a call took; of one that lost, how long it had taken until then. It is at
     /// least as slow as that, and without it the slow ones would vanish from the quantile because they are hedged.
     pub(crate) fn observe(&self, started: Moment) {
-        let Rule::Quantile { per_mille, min, max, samples_min } = self.0.policy.delay.0 else { return };
-        let Some(counted) = self.0.latencies.record(self.now().since(started)) else { return };
+        let Rule::Quantile { per_mille, min, max, samples_min } = self.0.shared.policy.delay.0 else { return };
+        let Some(counted) = self.0.shared.latencies.record(self.now().since(started)) else { return };
         if counted >= u64::from(samples_min)
-            && let Some(delay) = self.0.latencies.quantile(per_mille)
+            && let Some(delay) = self.0.shared.latencies.quantile(per_mille)
         {
-            self.0.delay.store(nanos(delay.clamp(min, max)), Ordering::Relaxed);
+            self.0.shared.delay.store(nanos(delay.clamp(min, max)), Ordering::Relaxed);
         }
     }
 }

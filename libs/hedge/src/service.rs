@@ -8,16 +8,16 @@ use tower::Service;
 use crate::{Classify, Hedge, ResponseFuture};
 
 /// Makes further attempts beside a slow one; made by [`HedgeLayer`](crate::HedgeLayer).
-#[derive(Clone)]
 pub struct HedgeService<S, C> {
     inner: S,
     hedge: Hedge,
     classify: C,
+    calls: u32,
 }
 
 impl<S, C> HedgeService<S, C> {
     pub(crate) fn new(inner: S, hedge: Hedge, classify: C) -> Self {
-        Self { inner, hedge, classify }
+        Self { inner, hedge, classify, calls: 0 }
     }
 }
 
@@ -36,10 +36,21 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
+        // Not before the second call, because many a service is made for a single one.
+        self.calls = self.calls.saturating_add(1);
+        if self.calls == 2 {
+            self.hedge = self.hedge.apart();
+        }
         // The clone is for hedges. The first attempt calls the service that said it is ready.
         let spare = self.inner.clone();
         let first = self.inner.call(request.clone());
         ResponseFuture::new(first, spare, request, self.hedge.clone(), self.classify.clone())
+    }
+}
+
+impl<S: Clone, C: Clone> Clone for HedgeService<S, C> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.hedge.clone(), self.classify.clone())
     }
 }
 

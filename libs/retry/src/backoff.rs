@@ -19,8 +19,9 @@ pub enum InvalidBackoff {
 /// `min(max, base · 2ⁿ)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    base: Duration,
-    max: Duration,
+    // Half as long as durations are, and every call carries them.
+    base_nanos: u64,
+    max_nanos: u64,
 }
 
 impl Backoff {
@@ -34,18 +35,23 @@ impl Backoff {
         } else if base > max {
             Err(InvalidBackoff::BaseAboveMax)
         } else {
-            Ok(Self { base, max })
+            Ok(Self { base_nanos: nanos(base), max_nanos: nanos(max) })
         }
     }
 
     /// The delay after `attempt`, counted from 0, has failed.
     pub fn delay(&self, attempt: u32, rng: &mut impl Rng) -> Duration {
-        rng.random_range(Duration::ZERO..=self.ceiling(attempt))
+        Duration::from_nanos(rng.random_range(0..=self.ceiling(attempt)))
     }
 
-    fn ceiling(&self, attempt: u32) -> Duration {
-        self.base.saturating_mul(2_u32.saturating_pow(attempt)).min(self.max)
+    fn ceiling(&self, attempt: u32) -> u64 {
+        self.base_nanos.saturating_mul(2_u64.saturating_pow(attempt)).min(self.max_nanos)
     }
+}
+
+/// More than 584 years are as many.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -70,7 +76,7 @@ mod tests {
     fn the_ceiling_doubles_up_to_the_longest() {
         let backoff = Backoff::try_new(10 * MS, 65 * MS).unwrap();
         assert_eq!(
-            [0, 1, 2, 3, 40, u32::MAX].map(|n| backoff.ceiling(n).as_millis()),
+            [0, 1, 2, 3, 40, u32::MAX].map(|n| backoff.ceiling(n) / 1_000_000),
             [10, 20, 40, 65, 65, 65]
         );
     }
@@ -94,8 +100,8 @@ mod tests {
             let base = Duration::from_millis(base);
             let backoff = Backoff::try_new(base, base.saturating_add(Duration::from_millis(extra))).unwrap();
             let delay = backoff.delay(attempt, &mut SmallRng::seed_from_u64(seed));
-            prop_assert!(delay <= backoff.ceiling(attempt));
-            prop_assert!(backoff.ceiling(attempt) <= backoff.max);
+            prop_assert!(nanos(delay) <= backoff.ceiling(attempt));
+            prop_assert!(backoff.ceiling(attempt) <= backoff.max_nanos);
         }
     }
 }

@@ -41,13 +41,7 @@ pub enum InvalidBudget {
 /// In any stretch of time at most `reserve + calls · per_mille / 1000 + (seconds + 1) · min_per_second` extra attempts
 /// are granted, exactly and from whatever number of threads.
 #[derive(Clone)]
-pub struct Budget(Arc<Handle>);
-
-/// How a service and its calls hold the budget. A service that makes more than one call has a handle of its own: if the
-/// calls of all threads were counted in one `Arc`, they would spend most of their time on fighting for that count.
-struct Handle {
-    state: Arc<State>,
-}
+pub struct Budget(Arc<State>);
 
 struct State {
     deposit: u64,
@@ -72,26 +66,20 @@ impl Budget {
             return Err(InvalidBudget::FloorTooHigh);
         }
         let full = u64::from(settings.reserve) * TOKEN;
-        let state = State {
+        Ok(Self(Arc::new(State {
             deposit: u64::from(settings.per_mille),
             full,
             savings: AtomicU64::new(full),
             floor_at: AtomicU64::new(0),
             floor_interval: Duration::from_secs(1).checked_div(settings.min_per_second),
             clock,
-        };
-        Ok(Self(Arc::new(Handle { state: Arc::new(state) })))
-    }
-
-    /// The same through a handle of its own.
-    pub(crate) fn apart(&self) -> Self {
-        Self(Arc::new(Handle { state: Arc::clone(&self.0.state) }))
+        })))
     }
 
     /// A call is made: its share is saved, as long as there is room. Only the first attempt of a call counts.
     #[inline]
     pub fn deposit(&self) {
-        let State { deposit, full, savings, .. } = &*self.0.state;
+        let State { deposit, full, savings, .. } = &*self.0;
         let mut saved = savings.load(Ordering::Relaxed);
         // A destination that is well has a full budget: then nothing is written, and cores do not fight for the word.
         while saved < *full {
@@ -110,11 +98,11 @@ impl Budget {
 
     /// How many extra attempts are saved up, rounded down.
     pub fn remaining(&self) -> u64 {
-        self.0.state.savings.load(Ordering::Relaxed) / TOKEN
+        self.0.savings.load(Ordering::Relaxed) / TOKEN
     }
 
     fn withdraw_savings(&self) -> bool {
-        let savings = &self.0.state.savings;
+        let savings = &self.0.savings;
         let mut saved = savings.load(Ordering::Relaxed);
         while let Some(less) = saved.checked_sub(TOKEN) {
             match savings.compare_exchange_weak(saved, less, Ordering::Relaxed, Ordering::Relaxed) {
@@ -126,17 +114,22 @@ impl Budget {
     }
 
     fn withdraw_floor(&self) -> bool {
-        let State { floor_at, floor_interval, clock, .. } = &*self.0.state;
-        let Some(interval) = *floor_interval else { return false };
-        let now = clock.now();
-        let mut at = floor_at.load(Ordering::Relaxed);
+        let Some(interval) = self.0.floor_interval else { return false };
+        let now = self.0.clock.now();
+        let mut at = self.0.floor_at.load(Ordering::Relaxed);
         loop {
             let next = Moment::from_nanos(at).max(now) + interval;
             // A second's worth may be spent at once.
             if next.since(now) > Duration::from_secs(1) {
                 return false;
             }
-            match floor_at.compare_exchange_weak(at, next.as_nanos(), Ordering::Relaxed, Ordering::Relaxed) {
+            let swap = self.0.floor_at.compare_exchange_weak(
+                at,
+                next.as_nanos(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            match swap {
                 Ok(_) => return true,
                 Err(current) => at = current,
             }

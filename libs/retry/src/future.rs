@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use stampede_deadline::{Deadline, current};
@@ -36,7 +37,7 @@ pin_project! {
         Calling { #[pin] attempt: F },
         // What the last attempt said is kept: if the deadline comes during the pause, it is the answer. The timer is in a
         // box, so that the calls that need none do not carry it about.
-        Pausing { pause: Pin<Box<Instrumented<Sleep>>>, next: Req, last: Result<T, E>, deadline: Option<Deadline> },
+        Pausing { pause: Pause, next: Req, last: Result<T, E>, deadline: Option<Deadline> },
         GettingReady { next: Req },
         Finished,
     }
@@ -54,6 +55,14 @@ impl<S: Service<Req>, R, Req> ResponseFuture<S, R, Req> {
     }
 }
 
+type Pause = Pin<Box<Instrumented<Sleep>>>;
+
+/// A pause before an attempt, seen in the trace.
+#[cold]
+fn begin(pause: Duration, attempt: u32) -> Pause {
+    Box::pin(sleep(pause).instrument(tracing::info_span!("retry pause", attempt)))
+}
+
 type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
 
 impl<S, R, Req> ResponseFuture<S, R, Req>
@@ -68,8 +77,7 @@ where
         let left = deadline.map(Deadline::remaining);
         let pause = this.policy.pause(*this.attempt, verdict, left);
         let (Some(pause), Some(next)) = (pause, this.copy.take()) else { return Some(answer) };
-        let span = tracing::info_span!("retry pause", attempt = *this.attempt + 1);
-        let pause = Box::pin(sleep(pause).instrument(span));
+        let pause = begin(pause, *this.attempt + 1);
         this.state.set(State::Pausing { pause, next, last: answer, deadline });
         None
     }

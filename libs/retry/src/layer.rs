@@ -57,12 +57,14 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        // Not before the second call, because many a service is made for a single one.
-        self.calls = self.calls.saturating_add(1);
-        if self.calls == 2 {
-            self.policy = self.policy.apart();
+        if let Some(budget) = self.policy.budget() {
+            budget.deposit();
+            self.calls = self.calls.saturating_add(1);
+            // Not before the second call, because many a service is made for a single one.
+            if self.calls == 2 {
+                self.policy.set_apart();
+            }
         }
-        self.policy.deposit();
         let copy = if self.policy.has_more(0) { self.rules.copy(&request) } else { None };
         // The service that said it is ready takes the first attempt; a clone waits for the others.
         let first = self.inner.call(request);

@@ -27,8 +27,15 @@ pub struct NoAttempts;
 /// When to repeat a call. A handle: clones share budget and randomness.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
+    shared: Option<Arc<Shared>>,
     backoff: Backoff,
     attempts_max: u32,
+}
+
+/// What calls have in common. A service that makes more than one call has an `Arc` of its own: if the calls of all threads
+/// were counted in one, they would spend most of their time on fighting for that count.
+#[derive(Clone, Debug, Default)]
+struct Shared {
     budget: Option<Budget>,
     seeded: Option<Arc<Mutex<SmallRng>>>,
 }
@@ -42,39 +49,38 @@ impl RetryPolicy {
         if attempts_max == 0 {
             return Err(NoAttempts);
         }
-        Ok(Self { backoff, attempts_max, budget: None, seeded: None })
+        Ok(Self { backoff, attempts_max, shared: None })
     }
 
     /// Pays every attempt after the first from this budget, and saves a share of every call into it.
     #[must_use]
-    pub fn with_budget(mut self, budget: Budget) -> Self {
-        self.budget = Some(budget);
-        self
+    pub fn with_budget(self, budget: Budget) -> Self {
+        self.sharing(|shared| shared.budget = Some(budget))
     }
 
     /// Pauses that are the same in every run.
     #[must_use]
-    pub fn with_seed(mut self, seed: u64) -> Self {
-        self.seeded = Some(Arc::new(Mutex::new(SmallRng::seed_from_u64(seed))));
+    pub fn with_seed(self, seed: u64) -> Self {
+        let rng = SmallRng::seed_from_u64(seed);
+        self.sharing(|shared| shared.seeded = Some(Arc::new(Mutex::new(rng))))
+    }
+
+    fn sharing(mut self, change: impl FnOnce(&mut Shared)) -> Self {
+        let mut shared = self.shared.as_deref().cloned().unwrap_or_default();
+        change(&mut shared);
+        self.shared = Some(Arc::new(shared));
         self
     }
 
     /// The budget, if there is one.
     pub fn budget(&self) -> Option<&Budget> {
-        self.budget.as_ref()
+        self.shared.as_deref()?.budget.as_ref()
     }
 
-    /// The same through handles of its own.
-    pub(crate) fn apart(&self) -> Self {
-        Self { budget: self.budget.as_ref().map(Budget::apart), ..self.clone() }
-    }
-
-    /// A call begins.
-    #[inline]
-    pub fn deposit(&self) {
-        if let Some(budget) = &self.budget {
-            budget.deposit();
-        }
+    /// From here on through an `Arc` of its own.
+    #[cold]
+    pub(crate) fn set_apart(&mut self) {
+        self.shared = self.shared.as_deref().cloned().map(Arc::new);
     }
 
     /// Whether an attempt, counted from 0, is not the last one a call may have.
@@ -100,11 +106,11 @@ impl RetryPolicy {
         if left.is_some_and(|left| pause >= left) {
             return None;
         }
-        self.budget.as_ref().is_none_or(Budget::try_withdraw).then_some(pause)
+        self.budget().is_none_or(Budget::try_withdraw).then_some(pause)
     }
 
     fn delay(&self, attempt: u32) -> Duration {
-        match &self.seeded {
+        match self.shared.as_deref().and_then(|shared| shared.seeded.as_ref()) {
             None => self.backoff.delay(attempt, &mut rand::rng()),
             Some(rng) => {
                 self.backoff.delay(attempt, &mut *rng.lock().unwrap_or_else(PoisonError::into_inner))

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Metadata, Subscriber};
+use tracing::{Dispatch, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -36,6 +36,10 @@ pub struct Spans {
 impl Spans {
     /// Looks at the spans that this thread makes from now on.
     pub fn record() -> Self {
+        /// Where there is a single subscriber, what another thread's spans are to whom is asked of that thread alone,
+        /// and the answer kept for all: this second one lives for ever.
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+        LazyLock::force(&SECOND);
         let ended = Arc::default();
         let recorder = Recorder(Arc::clone(&ended));
         let subscriber = tracing_subscriber::registry().with(recorder);

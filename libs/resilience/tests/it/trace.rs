@@ -17,7 +17,7 @@ use crate::{MS, changed, destination, means};
 async fn every_layer_that_acts_is_in_the_trace_of_its_caller() {
     let destination = destination::<Safe>(&changed(|policy| {
         policy.bulkhead.places = 1;
-        policy.breaker.min_calls = 4;
+        policy.breaker.min_calls = 30;
     }));
     let asked = AtomicU32::new(0);
     let attempt = service_fn(|script: &'static [Result<u64, ()>]| {
