@@ -212,9 +212,14 @@ impl Permits {
 
     /// With the lock held: from here on nobody changes a word without it. A word that has a free place.
     fn contend(&self) -> Option<&AtomicU64> {
-        let has_free = |word: &&AtomicU64| word.fetch_or(CONTENDED, Ordering::Acquire) >= PLACE;
-        // Every word is marked, wherever the place is.
-        self.words.iter().map(|home| &**home.0).filter(has_free).last()
+        let mut free = None;
+        // Every word is marked, wherever a place is.
+        for Home(word) in &self.words {
+            if word.fetch_or(CONTENDED, Ordering::Acquire) >= PLACE {
+                free = Some(&***word);
+            }
+        }
+        free
     }
 
     /// With the lock held and the words contended: a place finds its next holder, who has to be woken.

@@ -107,12 +107,13 @@ impl Hedge {
     /// Takes how long the first attempt of a call took; of one that lost, how long it had taken until then. It is at
     /// least as slow as that, and without it the slow ones would vanish from the quantile because they are hedged.
     pub(crate) fn observe(&self, started: Moment) {
-        let Rule::Quantile { per_mille, min, max, samples_min } = self.0.shared.policy.delay.0 else { return };
-        let Some(counted) = self.0.shared.latencies.record(self.now().since(started)) else { return };
+        let Shared { policy, latencies, delay, .. } = &*self.0.shared;
+        let Rule::Quantile { per_mille, min, max, samples_min } = policy.delay.0 else { return };
+        let Some(counted) = latencies.record(self.now().since(started)) else { return };
         if counted >= u64::from(samples_min)
-            && let Some(delay) = self.0.shared.latencies.quantile(per_mille)
+            && let Some(quantile) = latencies.quantile(per_mille)
         {
-            self.0.shared.delay.store(nanos(delay.clamp(min, max)), Ordering::Relaxed);
+            delay.store(nanos(quantile.clamp(min, max)), Ordering::Relaxed);
         }
     }
 }

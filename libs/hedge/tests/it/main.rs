@@ -19,6 +19,7 @@ use stampede_testkit::layer::{Failed, keeps_the_contract};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer, ServiceExt, layer::layer_fn, service_fn};
+use tracing::{Instrument, info_span};
 
 fn hedge(delay: Duration) -> Hedge {
     let policy = HedgePolicy::try_new(2, Delay::fixed(delay).unwrap()).unwrap();
@@ -78,11 +79,11 @@ async fn a_trace_shows_the_attempts_beside_the_first_and_which_of_them_won() {
     let made = AtomicU32::new(0);
     let service = service_fn(|millis: [u64; 2]| {
         let nth = made.fetch_add(1, Ordering::SeqCst) % 2;
-        let attempt = tracing::info_span!("attempt");
         let answer = async move {
-            Ok::<_, Infallible>(tokio::time::sleep(Duration::from_millis(millis[nth as usize])).await)
+            tokio::time::sleep(Duration::from_millis(millis[nth as usize])).await;
+            Ok::<_, Infallible>(())
         };
-        tracing::Instrument::instrument(answer, attempt)
+        answer.instrument(info_span!("attempt"))
     });
     let policy = HedgePolicy::try_new(2, Delay::fixed(Duration::from_millis(20)).unwrap()).unwrap();
     let settings = BudgetSettings { per_mille: 0, reserve: 10, min_per_second: 0 };
