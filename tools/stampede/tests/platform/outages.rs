@@ -16,10 +16,10 @@ use crate::stage::{GOOD_CARD, PATIENCE, Stage, best};
 const IN_TIME: Duration = Duration::from_secs(12);
 
 /// A process that hangs: it keeps its connections and answers nothing, until this is dropped.
-struct Frozen(u32);
+pub(crate) struct Frozen(u32);
 
 impl Frozen {
-    fn process(stage: &Stage, name: &str) -> Self {
+    pub(crate) fn process(stage: &Stage, name: &str) -> Self {
         let run = stage.platform.run_file().unwrap();
         let entry = run.processes.iter().find(|entry| entry.name == name).unwrap();
         let frozen = Self(entry.identity.as_ref().unwrap().pid);

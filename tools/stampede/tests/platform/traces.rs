@@ -7,11 +7,14 @@ use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post}
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message;
+use reqwest::Method;
+use stampede::client::With;
 use stampede_contracts::api::{self, OrderState};
 use stampede_testkit::eventually;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::outages::Frozen;
 use crate::stage::{PATIENCE, Stage};
 
 const SERVICES: [&str; 7] = ["gateway", "lobby", "catalog", "inventory", "orders", "payments", "notify"];
@@ -47,6 +50,13 @@ impl Collector {
 
     fn of_trace(&self, trace: &str) -> Vec<Span> {
         self.spans.lock().unwrap().iter().filter(|span| span.trace == trace).cloned().collect()
+    }
+
+    /// Whether there is a span of that name right inside of the other.
+    fn has(&self, name: &str, within: &str) -> bool {
+        let spans = self.spans.lock().unwrap();
+        let is_parent = |of: &Span, span: &Span| span.id == of.parent && span.name == within;
+        spans.iter().any(|child| child.name == name && spans.iter().any(|span| is_parent(child, span)))
     }
 }
 
@@ -107,4 +117,19 @@ async fn one_purchase_is_one_trace_even_when_a_reply_is_lost() {
     let services: BTreeSet<_> = spans.iter().map(|span| span.service.as_str()).collect();
     assert_eq!(services, expected, "browsing and the lobby are traces of their own");
     eprintln!("{} spans in the trace of a purchase", spans.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_gateway_tried_while_catalog_hung_is_in_the_trace() {
+    let collector = Collector::start().await;
+    let stage = Stage::start(&[&format!("gateway.OTEL_EXPORTER_OTLP_ENDPOINT={}", collector.url)]).await;
+    let show = stage.show("club").await;
+    let _catalog = Frozen::process(&stage, "catalog-1");
+    let path = format!("/v1/shows/{}", show.summary.show_id);
+    stage.client.send(Method::GET, &path, With::default(), None).await.unwrap();
+    eventually(PATIENCE, async || {
+        ["hedge", "retry pause"].iter().all(|layer| collector.has(layer, "GET /v1/shows/{show_id}"))
+            && collector.has("GET catalog", "hedge")
+    })
+    .await;
 }
