@@ -29,7 +29,8 @@ pub(crate) struct Binaries {
 impl Binaries {
     /// The binaries in that folder.
     pub(crate) fn in_folder(folder: &Path) -> anyhow::Result<Self> {
-        let binaries = Self { folder: folder.to_path_buf() };
+        // Processes are started in folders of their own, where a relative path means another place.
+        let binaries = Self { folder: std::path::absolute(folder)? };
         for service in SERVICES {
             let program = binaries.program(service.package);
             ensure!(
@@ -102,6 +103,13 @@ fn executable(line: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_meant_from_here_wherever_its_programs_are_started() {
+        let missing = Binaries::in_folder(Path::new("no/such/folder")).unwrap_err().to_string();
+        let here = std::env::current_dir().unwrap();
+        assert!(missing.contains(&here.join("no/such/folder").display().to_string()), "{missing}");
+    }
 
     #[test]
     fn programs_are_told_from_libraries() {
