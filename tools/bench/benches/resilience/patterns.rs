@@ -25,6 +25,9 @@ use crate::call::{Failed, Inner, measure, once};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// What an answer means to a layer.
+type Says<T> = fn(&Result<u64, Failed>) -> T;
+
 pub fn all(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let _guard = runtime.enter();
@@ -152,12 +155,12 @@ fn outcome<E>(answer: &Result<u64, E>) -> Outcome {
     if answer.is_ok() { Outcome::Success } else { Outcome::Failure }
 }
 
-pub fn ours_breaker(trip: Trip) -> CircuitBreakerLayer<fn(&Result<u64, Failed>) -> Outcome> {
+pub fn ours_breaker(trip: Trip) -> CircuitBreakerLayer<Says<Outcome>> {
     CircuitBreakerLayer::new(CircuitBreaker::new(breaker::Policy::new(trip)), outcome)
 }
 
 /// A window that many calls have filled.
-fn filled(calls: u32) -> CircuitBreakerLayer<fn(&Result<u64, Failed>) -> Outcome> {
+fn filled(calls: u32) -> CircuitBreakerLayer<Says<Outcome>> {
     let layer = ours_breaker(Trip::rate(50, 20, 60 * SECOND).unwrap());
     let mut service = layer.layer(Inner);
     (0..calls).for_each(|_| once(&mut service));
@@ -186,7 +189,7 @@ fn circuit_breaker(c: &mut Criterion) {
     });
 }
 
-pub fn ours_shed() -> LoadShedLayer<fn(&u64) -> Priority, fn(&Result<u64, Failed>) -> Sample> {
+pub fn ours_shed() -> LoadShedLayer<fn(&u64) -> Priority, Says<Sample>> {
     LoadShedLayer::new(
         LoadShed::new(Settings::default(), Clock::system()),
         |_| Priority::MOST_URGENT,
@@ -204,7 +207,7 @@ fn adaptive(c: &mut Criterion) {
     service(c, group, "tower-resilience, Vegas", AdaptiveLimiterLayer::new(vegas));
 }
 
-pub fn ours_hedge() -> HedgeLayer<fn(&Result<u64, Failed>) -> hedge::Verdict> {
+pub fn ours_hedge() -> HedgeLayer<Says<hedge::Verdict>> {
     let delay = Delay::quantile(950, Duration::from_millis(5), SECOND, 50).unwrap();
     let hedge = Hedge::new(HedgePolicy::try_new(2, delay).unwrap(), budget(), Clock::system());
     HedgeLayer::new(
