@@ -30,6 +30,7 @@ impl<F, C> ResponseFuture<F, C> {
         Self { state: State::Running { answer, permit, classify } }
     }
 
+    /// Leaves a mark in the trace.
     #[cold]
     pub(crate) fn refused(refused: Refused) -> Self {
         let retry_after_s = refused.retry_after.as_secs_f64();

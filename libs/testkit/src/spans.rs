@@ -36,8 +36,9 @@ pub struct Spans {
 impl Spans {
     /// Looks at the spans that this thread makes from now on.
     pub fn record() -> Self {
-        /// Where there is a single subscriber, what another thread's spans are to whom is asked of that thread alone,
-        /// and the answer kept for all: this second one lives for ever.
+        /// While there is only one subscriber, tracing asks the thread that first meets a span, and not the subscriber,
+        /// whether anybody wants it, and keeps the answer for all threads. This second one, which is never dropped,
+        /// makes it ask every subscriber.
         static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
         LazyLock::force(&SECOND);
         let ended = Arc::default();
