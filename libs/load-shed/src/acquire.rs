@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 use tracing::field;
 use tracing::instrument::{Instrument, Instrumented};
 
-use crate::gate::{Admission, Answer, Gate};
+use crate::gate::{Admission, Answer, Handle};
 use crate::queue::Ticket;
 use crate::sync::Arc;
 use crate::{Permit, Shed};
@@ -20,7 +20,7 @@ use crate::{Permit, Shed};
 /// A place in the queue; dropping it leaves the queue.
 #[derive(Debug)]
 pub(crate) struct Place {
-    gate: Arc<Gate>,
+    handle: Arc<Handle>,
     ticket: Ticket,
     patience: Duration,
     // Dropped after the ticket was given back, together with a slot that was just handed over.
@@ -29,12 +29,12 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(
-        gate: Arc<Gate>,
+        handle: Arc<Handle>,
         ticket: Ticket,
         patience: Duration,
         answer: oneshot::Receiver<Answer>,
     ) -> Self {
-        Self { gate, ticket, patience, answer }
+        Self { handle, ticket, patience, answer }
     }
 
     #[cfg(all(test, stampede_loom))]
@@ -52,7 +52,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.gate.leave(self.ticket);
+        self.handle.gate.leave(self.ticket);
     }
 }
 
@@ -71,7 +71,7 @@ impl Future for InLine {
         let this = self.project();
         match this.place.poll_answer(cx) {
             Poll::Pending if this.timer.poll(cx).is_ready() => {
-                this.place.gate.expire(this.place.ticket);
+                this.place.handle.gate.expire(this.place.ticket);
                 this.place.poll_answer(cx)
             }
             answer => answer,

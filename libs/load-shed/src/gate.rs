@@ -1,4 +1,4 @@
-//! Where limit, queue and samples meet: one word on the fast path, one lock behind it.
+//! Where limit, queue and samples meet: a word of the caller's lane on the fast path, one lock behind it.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::acquire::Place;
 use crate::limit::Limit;
 use crate::queue::{Queue, Ticket, Victim};
 use crate::shed::Counts;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, MutexGuard, OwnLine};
+use crate::slots::Slots;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::window::{Fill, Window};
-use crate::word::Word;
 use crate::{Permit, Priority, Reason, Sample, Settings, Shed, Snapshot};
 
 /// What a waiter is told. A slot that nobody takes out of it gives itself back.
@@ -27,11 +27,20 @@ pub(crate) enum Admission {
     Waits(Place),
 }
 
-/// The state that all clones share.
+/// How a service and its calls hold the gate. A service that makes more than one call has a handle of its own: if the
+/// calls of all threads were counted in one `Arc`, they would spend most of their time on fighting for that count.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) gate: Arc<Gate>,
+    lane: usize,
+}
+
+/// The state that all handles share.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    word: OwnLine<Word>,
+    slots: Slots,
     window: Window,
+    handles: AtomicUsize,
     ignored: AtomicU64,
     clock: Clock,
     core: Mutex<Core>,
@@ -52,12 +61,112 @@ struct Core {
 #[derive(Default)]
 struct Answers(Vec<(Seat, Answer)>);
 
+impl Handle {
+    /// The first one of a gate that counts in so many lanes.
+    pub(crate) fn new(settings: Settings, clock: Clock, lanes: usize) -> Self {
+        Self { gate: Arc::new(Gate::new(settings, clock, lanes)), lane: 0 }
+    }
+
+    /// One more, in a lane of its own as long as there are any.
+    pub(crate) fn apart(&self) -> Self {
+        let nth = self.gate.handles.fetch_add(1, Ordering::Relaxed);
+        Self { gate: Arc::clone(&self.gate), lane: nth % self.gate.slots.lanes() }
+    }
+
+    #[inline]
+    pub(crate) fn admit(handle: &Arc<Self>, class: Priority) -> Admission {
+        let Self { gate, lane } = &**handle;
+        if gate.slots.try_take(*lane) {
+            Admission::Granted(Permit::new(Arc::clone(handle), gate.clock.now()))
+        } else {
+            Self::admit_by_queue(handle, class)
+        }
+    }
+
+    #[cold]
+    fn admit_by_queue(handle: &Arc<Self>, class: Priority) -> Admission {
+        let gate = &handle.gate;
+        let mut answers = Answers::default();
+        let admission = {
+            let mut core = gate.lock();
+            let now = gate.clock.now();
+            let may_pass = core.queue.is_clear(class) && !core.queue.is_outranked(class, now);
+            // Guarded in the step that sees that no slot is free: whoever gives one back after that comes to the lock.
+            let admission = if may_pass && gate.slots.guard_and_take() {
+                Admission::Granted(Permit::new(Arc::clone(handle), now))
+            } else {
+                let mut victims = Vec::new();
+                let way = core.queue.make_way(class, now, &mut victims);
+                core.refuse(victims, &mut answers);
+                match way {
+                    Err(reason) => Admission::Refused(core.shed(class, reason)),
+                    Ok(()) => Admission::Waits(core.join(handle, class, now)),
+                }
+            };
+            gate.settle(&core, now);
+            admission
+        };
+        answers.send();
+        admission
+    }
+
+    /// A call is over: its slot is given back, or on.
+    #[inline]
+    pub(crate) fn finish(handle: &Arc<Self>, admitted_at: Moment, sample: Sample) {
+        let Self { gate, lane } = &**handle;
+        if sample == Sample::Ignore {
+            gate.ignored.fetch_add(1, Ordering::Relaxed);
+        } else {
+            gate.learn(*lane, admitted_at, sample);
+        }
+        if !gate.slots.try_give_back(*lane) {
+            Self::give_on(handle, true);
+        }
+    }
+
+    pub(crate) fn set_settings(handle: &Arc<Self>, settings: Settings) {
+        {
+            let mut core = handle.gate.lock();
+            core.limit.set_bounds(settings.limits);
+            core.queue.set_waiting(settings.waiting);
+            handle.gate.slots.set_limit(core.limit.current());
+        }
+        Self::give_on(handle, false);
+    }
+
+    /// Gives every free slot to whom it is due, after the caller's own `is_given_back`.
+    #[cold]
+    fn give_on(handle: &Arc<Self>, is_given_back: bool) {
+        let Self { gate, lane } = &**handle;
+        let mut answers = Answers::default();
+        {
+            let mut core = gate.lock();
+            if is_given_back {
+                gate.slots.guard_and_give_back(*lane);
+            }
+            let now = gate.clock.now();
+            let mut victims = Vec::new();
+            while gate.slots.guard()
+                && let Some(seat) = core.queue.next(now, &mut victims)
+                && gate.slots.guard_and_take()
+            {
+                answers.0.push((seat, Ok(Permit::new(Arc::clone(handle), now))));
+            }
+            core.refuse(victims, &mut answers);
+            gate.settle(&core, now);
+        }
+        answers.send();
+    }
+}
+
 impl Gate {
-    pub(crate) fn new(settings: Settings, clock: Clock) -> Self {
+    fn new(settings: Settings, clock: Clock, lanes: usize) -> Self {
         let limit = Limit::new(settings.limits);
+        let slots = Slots::new(limit.current(), lanes);
         Self {
-            word: OwnLine(Word::new(limit.current())),
-            window: Window::new(clock.now()),
+            window: Window::new(clock.now(), slots.lanes()),
+            slots,
+            handles: AtomicUsize::new(1),
             ignored: AtomicU64::new(0),
             clock,
             core: Mutex::new(Core {
@@ -70,65 +179,20 @@ impl Gate {
         }
     }
 
-    pub(crate) fn admit(gate: &Arc<Self>, class: Priority) -> Admission {
-        if gate.word.try_take() {
-            Admission::Granted(Permit::new(Arc::clone(gate), gate.clock.now()))
-        } else {
-            Self::admit_by_queue(gate, class)
-        }
-    }
-
-    fn admit_by_queue(gate: &Arc<Self>, class: Priority) -> Admission {
-        let mut answers = Answers::default();
-        let admission = {
-            let mut core = gate.lock();
-            let now = gate.clock.now();
-            if core.queue.is_idle(now) {
-                gate.word.unguard();
-            }
-            let may_pass = core.queue.is_clear(class) && !core.queue.is_outranked(class, now);
-            if may_pass && gate.word.take_or_guard() {
-                Admission::Granted(Permit::new(Arc::clone(gate), now))
-            } else {
-                let mut victims = Vec::new();
-                let way = core.queue.make_way(class, now, &mut victims);
-                core.refuse(victims, &mut answers);
-                match way {
-                    Err(reason) => Admission::Refused(core.shed(class, reason)),
-                    Ok(()) => Admission::Waits(core.join(gate, class, now)),
-                }
-            }
-        };
-        answers.send();
-        admission
-    }
-
-    /// A call is over: its slot is given back, or on.
-    pub(crate) fn finish(gate: &Arc<Self>, admitted_at: Moment, sample: Sample) {
-        // What was before tells all there is to know; loads of words that others write cost as much as writing them.
-        let before = gate.word.give_back();
-        if sample == Sample::Ignore {
-            gate.ignored.fetch_add(1, Ordering::Relaxed);
-        } else {
-            gate.learn(admitted_at, sample, before.in_flight());
-        }
-        if before.is_guarded() {
-            Self::give_on(gate);
-        }
-    }
-
-    fn learn(&self, admitted_at: Moment, sample: Sample, in_flight: u32) {
+    #[inline]
+    fn learn(&self, lane: usize, admitted_at: Moment, sample: Sample) {
         let now = self.clock.now();
-        self.window.concurrency(in_flight);
+        self.window.look(lane, now, || self.slots.in_flight());
         let fill = match sample {
             Sample::Overload => self.window.overload(),
-            Sample::Success | Sample::Ignore => self.window.success(now.since(admitted_at)),
+            Sample::Success | Sample::Ignore => self.window.success(lane, now.since(admitted_at)),
         };
         if fill != Fill::Room || self.window.has_ended(now) {
             self.close_window(now, fill);
         }
     }
 
+    #[cold]
     fn close_window(&self, now: Moment, fill: Fill) {
         let core = match fill {
             // Whoever holds the lock looks again in a moment; nobody waits for it only to learn.
@@ -141,28 +205,17 @@ impl Gate {
             core.successes += u64::from(samples.count);
             core.overloads += u64::from(samples.overloads);
             core.limit.learn(&samples);
-            self.word.set_limit(core.limit.current());
+            self.slots.set_limit(core.limit.current());
+            // Whoever came here has a slot yet to give back, and thereby gives new ones to those who wait.
+            self.settle(&core, now);
         }
     }
 
-    /// Gives every free slot to whom it is due.
-    fn give_on(gate: &Arc<Self>) {
-        let mut answers = Answers::default();
-        {
-            let mut core = gate.lock();
-            let now = gate.clock.now();
-            let mut victims = Vec::new();
-            while gate.word.state().has_room() {
-                let Some(seat) = core.queue.next(now, &mut victims) else { break };
-                gate.word.take();
-                answers.0.push((seat, Ok(Permit::new(Arc::clone(gate), now))));
-            }
-            core.refuse(victims, &mut answers);
-            if core.queue.is_idle(now) {
-                gate.word.unguard();
-            }
+    /// Opens the way past the queue if there is nothing to decide. Under the lock.
+    fn settle(&self, core: &Core, now: Moment) {
+        if core.queue.is_idle(now) {
+            self.slots.unguard();
         }
-        answers.send();
     }
 
     /// A waiter goes by itself.
@@ -182,29 +235,19 @@ impl Gate {
         answers.send();
     }
 
-    pub(crate) fn set_settings(gate: &Arc<Self>, settings: Settings) {
-        {
-            let mut core = gate.lock();
-            core.limit.set_bounds(settings.limits);
-            core.queue.set_waiting(settings.waiting);
-            gate.word.set_limit(core.limit.current());
-        }
-        Self::give_on(gate);
-    }
-
     pub(crate) fn snapshot(&self) -> Snapshot {
         let core = self.lock();
-        let state = self.word.state();
+        let in_flight = self.slots.in_flight();
         let (successes, overloads) = self.window.counts();
         let overloads = core.overloads + overloads;
         let ignored = self.ignored.load(Ordering::Relaxed);
         Snapshot {
-            limit: state.limit(),
-            in_flight: state.in_flight(),
+            limit: self.slots.limit(),
+            in_flight,
             baseline: core.limit.baseline_ns().map(|nanos| Duration::from_nanos(nanos as u64)),
             queued: core.queue.lengths(),
             // Nobody counts on the way in: what is admitted is over, or in flight.
-            admitted: core.successes + successes + overloads + ignored + u64::from(state.in_flight()),
+            admitted: core.successes + successes + overloads + ignored + u64::from(in_flight),
             overloads,
             ignored,
             shed: core.shed,
@@ -218,10 +261,10 @@ impl Gate {
 }
 
 impl Core {
-    fn join(&mut self, gate: &Arc<Gate>, class: Priority, now: Moment) -> Place {
+    fn join(&mut self, handle: &Arc<Handle>, class: Priority, now: Moment) -> Place {
         let (seat, answer) = oneshot::channel();
         let (ticket, due) = self.queue.join(class, now, seat);
-        Place::new(Arc::clone(gate), ticket, due.since(now), answer)
+        Place::new(Arc::clone(handle), ticket, due.since(now), answer)
     }
 
     fn shed(&mut self, class: Priority, reason: Reason) -> Shed {

@@ -12,10 +12,10 @@ mod queue;
 mod service;
 mod settings;
 mod shed;
+mod slots;
 mod snapshot;
 mod sync;
 mod window;
-mod word;
 
 pub use acquire::Acquire;
 pub use error::Error;

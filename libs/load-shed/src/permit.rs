@@ -4,7 +4,7 @@ use std::fmt;
 
 use stampede_deadline::Moment;
 
-use crate::gate::Gate;
+use crate::gate::Handle;
 use crate::sync::Arc;
 
 /// What a finished call says about the load.
@@ -22,14 +22,14 @@ pub enum Sample {
 /// says nothing about the load.
 #[must_use = "dropping the permit gives the slot back"]
 pub struct Permit {
-    gate: Arc<Gate>,
+    handle: Arc<Handle>,
     admitted_at: Moment,
     sample: Sample,
 }
 
 impl Permit {
-    pub(crate) fn new(gate: Arc<Gate>, admitted_at: Moment) -> Self {
-        Self { gate, admitted_at, sample: Sample::Ignore }
+    pub(crate) fn new(handle: Arc<Handle>, admitted_at: Moment) -> Self {
+        Self { handle, admitted_at, sample: Sample::Ignore }
     }
 
     /// The call was answered.
@@ -55,7 +55,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        Gate::finish(&self.gate, self.admitted_at, self.sample);
+        Handle::finish(&self.handle, self.admitted_at, self.sample);
     }
 }
 

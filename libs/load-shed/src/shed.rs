@@ -1,11 +1,13 @@
 //! The handle, and what a refusal says.
 
 use std::fmt;
+use std::num::NonZero;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use stampede_deadline::Clock;
 
-use crate::gate::{Admission, Gate};
+use crate::gate::{Admission, Handle};
 use crate::sync::Arc;
 use crate::{Acquire, CLASSES, Priority, Settings, Snapshot};
 
@@ -70,13 +72,22 @@ impl Shed {
 /// give clones of it to every layer in front of that.
 #[derive(Clone)]
 pub struct LoadShed {
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) handle: Arc<Handle>,
 }
+
+/// More cores than this share the lanes in which calls are counted: whoever finds no slot in one looks at them all.
+const LANES_MAX: usize = 8;
 
 impl LoadShed {
     /// With nothing measured so far. The clock is [`Clock::system`], or [`Clock::tokio`] in a test that pauses it.
     pub fn new(settings: Settings, clock: Clock) -> Self {
-        Self { gate: Arc::new(Gate::new(settings, clock)) }
+        let lanes = available_parallelism().map_or(1, NonZero::get).min(LANES_MAX);
+        Self { handle: Arc::new(Handle::new(settings, clock, lanes)) }
+    }
+
+    /// The same through a handle of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self { handle: Arc::new(self.handle.apart()) }
     }
 
     /// A slot, now or when one is free. The place in the queue is taken at once; who drops the future leaves it.
@@ -88,7 +99,7 @@ impl LoadShed {
     }
 
     pub(crate) fn admit(&self, class: Priority) -> Admission {
-        let admission = Gate::admit(&self.gate, class);
+        let admission = Handle::admit(&self.handle, class);
         if let Admission::Refused(shed) = &admission {
             shed.mark();
         }
@@ -98,12 +109,12 @@ impl LoadShed {
     /// Replaces the settings. A lower limit takes nothing away from calls that run, new ways to wait apply to those
     /// who come.
     pub fn set_settings(&self, settings: Settings) {
-        Gate::set_settings(&self.gate, settings);
+        Handle::set_settings(&self.handle, settings);
     }
 
     /// How things are. It takes the lock of the queue for a moment.
     pub fn snapshot(&self) -> Snapshot {
-        self.gate.snapshot()
+        self.handle.gate.snapshot()
     }
 }
 

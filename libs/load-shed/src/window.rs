@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use stampede_deadline::Moment;
 
 use crate::limit::Samples;
-use crate::sync::OwnLine;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How long samples are collected before the limit learns from them.
 const LENGTH: Duration = Duration::from_millis(100);
 /// Fewer say nothing; the window stays open until there are as many.
 const SAMPLES_MIN: u64 = 10;
-/// As many close the window early.
+/// As many of one lane close the window early.
 const SAMPLES_FULL: u64 = 1 << 15;
 /// As many let nobody on before it is closed. What is left of the sixteen bits is for threads that come to that
 /// conclusion at the same time.
@@ -21,6 +21,10 @@ const SAMPLES_BRIM: u64 = 3 << 14;
 const LATENCY_MAX_NS: u64 = u32::MAX as u64;
 const COUNT_SHIFT: u32 = 48;
 const SUM: u64 = (1 << COUNT_SHIFT) - 1;
+
+/// How long it takes at least until a lane looks again how many calls there are: to look is to read what all threads
+/// write. Seldom enough to cost nothing, and a few thousand times in a window.
+const LOOK_EVERY_NS: u64 = 20_000;
 
 /// How full the window is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +40,24 @@ pub(crate) enum Fill {
 /// A window that is filled.
 #[derive(Debug)]
 pub(crate) struct Window {
-    /// How many calls succeeded, above the sum of their latencies in nanoseconds.
-    successes: OwnLine<AtomicU64>,
+    lanes: Box<[CachePadded<Lane>]>,
     overloads: AtomicU32,
     peak: AtomicU32,
     ends_ns: AtomicU64,
 }
 
+/// What is counted by the calls of one lane, so that no thread waits for another one's count.
+#[derive(Debug, Default)]
+struct Lane {
+    /// How many calls succeeded, above the sum of their latencies in nanoseconds.
+    successes: AtomicU64,
+    look_from_ns: AtomicU64,
+}
+
 impl Window {
-    pub(crate) fn new(now: Moment) -> Self {
+    pub(crate) fn new(now: Moment, lanes: usize) -> Self {
         Self {
-            successes: OwnLine(AtomicU64::new(0)),
+            lanes: (0..lanes).map(|_| CachePadded::default()).collect(),
             overloads: AtomicU32::new(0),
             peak: AtomicU32::new(0),
             ends_ns: AtomicU64::new((now + LENGTH).as_nanos()),
@@ -54,9 +65,11 @@ impl Window {
     }
 
     /// A call succeeded.
-    pub(crate) fn success(&self, latency: Duration) -> Fill {
+    #[inline]
+    pub(crate) fn success(&self, lane: usize, latency: Duration) -> Fill {
         let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).min(LATENCY_MAX_NS);
-        match count(self.successes.fetch_add((1 << COUNT_SHIFT) | latency, Ordering::Relaxed)) {
+        let successes = &self.lanes[lane].successes;
+        match count(successes.fetch_add((1 << COUNT_SHIFT) | latency, Ordering::Relaxed)) {
             ..SAMPLES_FULL => Fill::Room,
             SAMPLES_FULL..SAMPLES_BRIM => Fill::Full,
             SAMPLES_BRIM.. => Fill::Brimful,
@@ -69,10 +82,14 @@ impl Window {
         Fill::Room
     }
 
-    /// So many calls were there at a time. The most are there when one of them ends, so it is enough to look then.
-    pub(crate) fn concurrency(&self, in_flight: u32) {
-        if in_flight > self.peak.load(Ordering::Relaxed) {
-            self.peak.fetch_max(in_flight, Ordering::Relaxed);
+    /// Takes note of how many calls there are, if it is time to look. The most are there when one of them ends, so it is
+    /// enough to look then.
+    #[inline]
+    pub(crate) fn look(&self, lane: usize, now: Moment, in_flight: impl FnOnce() -> u32) {
+        let look_from_ns = &self.lanes[lane].look_from_ns;
+        if now.as_nanos() >= look_from_ns.load(Ordering::Relaxed) {
+            look_from_ns.store(now.as_nanos() + LOOK_EVERY_NS, Ordering::Relaxed);
+            self.peak.fetch_max(in_flight(), Ordering::Relaxed);
         }
     }
 
@@ -83,7 +100,8 @@ impl Window {
 
     /// How many succeeded and how many were too much, so far.
     pub(crate) fn counts(&self) -> (u64, u64) {
-        (count(self.successes.load(Ordering::Relaxed)), u64::from(self.overloads.load(Ordering::Relaxed)))
+        let successes = self.lanes.iter().map(|lane| count(lane.successes.load(Ordering::Relaxed))).sum();
+        (successes, u64::from(self.overloads.load(Ordering::Relaxed)))
     }
 
     /// Takes the samples out and opens the next window, if there are enough. One at a time.
@@ -94,11 +112,12 @@ impl Window {
             return None;
         }
         self.ends_ns.store((now + LENGTH).as_nanos(), Ordering::Relaxed);
-        let successes = self.successes.swap(0, Ordering::Relaxed);
-        let (count, sum) = (count(successes) as u32, successes & SUM);
+        let successes = self.lanes.iter().map(|lane| lane.successes.swap(0, Ordering::Relaxed));
+        let (count, sum) =
+            successes.fold((0, 0), |(calls, sum), lane| (calls + count(lane), sum + (lane & SUM)));
         Some(Samples {
-            mean_ns: (count > 0).then(|| sum as f64 / f64::from(count)),
-            count,
+            mean_ns: (count > 0).then(|| sum as f64 / count as f64),
+            count: count as u32,
             overloads: self.overloads.swap(0, Ordering::Relaxed),
             peak: self.peak.swap(0, Ordering::Relaxed),
         })

@@ -11,12 +11,19 @@ use loom::thread;
 use super::*;
 use crate::{Limits, Waiting};
 
+/// So that a slot may lie in the lane of somebody else.
+const LANES: usize = 2;
+
+fn other(gate: &Arc<Handle>) -> Arc<Handle> {
+    Arc::new(gate.apart())
+}
+
 /// Time plays no part: everybody may wait longer than the model runs.
-fn gate(limit: u32) -> Arc<Gate> {
+fn gate(limit: u32) -> Arc<Handle> {
     let limits = Limits { min: limit, initial: limit, max: limit };
     let waiting = Waiting { interval: Duration::from_secs(10), ..Waiting::default() };
     let settings = Settings::try_new(limits, waiting).expect("the settings are right");
-    Arc::new(Gate::new(settings, Clock::tokio()))
+    Arc::new(Handle::new(settings, Clock::tokio(), LANES))
 }
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
@@ -25,8 +32,8 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-fn permit(gate: &Arc<Gate>, class: Priority) -> Permit {
-    match Gate::admit(gate, class) {
+fn permit(gate: &Arc<Handle>, class: Priority) -> Permit {
+    match Handle::admit(gate, class) {
         Admission::Granted(permit) => permit,
         Admission::Refused(shed) => panic!("{shed}"),
         Admission::Waits(place) => wait(place),
@@ -37,15 +44,15 @@ fn wait(mut place: Place) -> Permit {
     block_on(poll_fn(|cx| place.poll_answer(cx))).expect("nobody is shed")
 }
 
-fn place(gate: &Arc<Gate>) -> Place {
-    match Gate::admit(gate, Priority::MOST_URGENT) {
+fn place(gate: &Arc<Handle>) -> Place {
+    match Handle::admit(gate, Priority::MOST_URGENT) {
         Admission::Waits(place) => place,
         Admission::Granted(_) | Admission::Refused(_) => panic!("the only slot is taken"),
     }
 }
 
-fn is_empty(gate: &Arc<Gate>) {
-    let snapshot = gate.snapshot();
+fn is_empty(gate: &Arc<Handle>) {
+    let snapshot = gate.gate.snapshot();
     assert_eq!((snapshot.in_flight, snapshot.queued), (0, [0; crate::CLASSES]));
 }
 
@@ -53,8 +60,8 @@ fn is_empty(gate: &Arc<Gate>) {
 fn loom_one_slot_serves_everybody_one_at_a_time() {
     check(|| {
         let (gate, inside) = (gate(1), Arc::new(AtomicUsize::new(0)));
-        let call = {
-            let gate = Arc::clone(&gate);
+        let call = |gate: Arc<Handle>| {
+            let inside = Arc::clone(&inside);
             move |class| {
                 let held = permit(&gate, class);
                 assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "somebody else is inside");
@@ -62,9 +69,9 @@ fn loom_one_slot_serves_everybody_one_at_a_time() {
                 held.ignored();
             }
         };
-        let other = call.clone();
-        let thread = thread::spawn(move || other(Priority::LEAST_URGENT));
-        call(Priority::MOST_URGENT);
+        let theirs = call(other(&gate));
+        let thread = thread::spawn(move || theirs(Priority::LEAST_URGENT));
+        call(Arc::clone(&gate))(Priority::MOST_URGENT);
         thread.join().expect("served");
         is_empty(&gate);
     });
@@ -75,7 +82,7 @@ fn loom_a_slot_for_a_waiter_that_goes_is_given_to_the_next() {
     check(|| {
         let gate = gate(1);
         let held = permit(&gate, Priority::MOST_URGENT);
-        let (goes, stays) = (place(&gate), place(&gate));
+        let (goes, stays) = (place(&gate), place(&other(&gate)));
         let leaving = thread::spawn(move || drop(goes));
         let giving = thread::spawn(move || drop(held));
         drop(wait(stays));
@@ -93,7 +100,7 @@ fn loom_nobody_overtakes_who_waits() {
         let first = place(&gate);
         let giving = thread::spawn(move || drop(held));
         // The slot is free for a moment, and belongs to the first one already.
-        let second = place(&gate);
+        let second = place(&other(&gate));
         giving.join().expect("given back");
         drop(wait(first));
         drop(wait(second));
@@ -108,13 +115,13 @@ fn loom_a_waiter_whose_time_is_up_is_answered_once() {
         let held = permit(&gate, Priority::MOST_URGENT);
         let mut waiter = place(&gate);
         let giving = thread::spawn(move || drop(held));
-        gate.expire(waiter.ticket());
+        gate.gate.expire(waiter.ticket());
         let answer = block_on(poll_fn(|cx| waiter.poll_answer(cx)));
         let shed = answer.is_err();
         drop((answer, waiter));
         giving.join().expect("given back");
         is_empty(&gate);
-        assert_eq!(gate.snapshot().shed_total(), u64::from(shed));
+        assert_eq!(gate.gate.snapshot().shed_total(), u64::from(shed));
     });
 }
 
@@ -124,16 +131,39 @@ fn loom_a_higher_limit_lets_the_waiter_in() {
         let gate = gate(1);
         let held = permit(&gate, Priority::MOST_URGENT);
         let operator = {
-            let gate = Arc::clone(&gate);
+            let gate = other(&gate);
             thread::spawn(move || {
                 let limits = Limits { min: 2, initial: 2, max: 2 };
-                Gate::set_settings(&gate, Settings::try_new(limits, Waiting::default()).expect("right"));
+                Handle::set_settings(&gate, Settings::try_new(limits, Waiting::default()).expect("right"));
             })
         };
         drop(permit(&gate, Priority::MOST_URGENT));
         operator.join().expect("set");
         drop(held);
         is_empty(&gate);
-        assert_eq!(gate.snapshot().limit, 2);
+        assert_eq!(gate.gate.snapshot().limit, 2);
+    });
+}
+
+#[test]
+fn loom_a_lower_limit_holds_for_those_who_come() {
+    check(|| {
+        let gate = gate(2);
+        let held = [permit(&gate, Priority::MOST_URGENT), permit(&gate, Priority::MOST_URGENT)];
+        let operator = {
+            let gate = other(&gate);
+            thread::spawn(move || {
+                let limits = Limits { min: 1, initial: 1, max: 1 };
+                Handle::set_settings(&gate, Settings::try_new(limits, Waiting::default()).expect("right"));
+            })
+        };
+        held.into_iter().for_each(drop);
+        operator.join().expect("set");
+        is_empty(&gate);
+        let held = permit(&gate, Priority::MOST_URGENT);
+        let waits = place(&other(&gate));
+        drop(held);
+        drop(wait(waits));
+        is_empty(&gate);
     });
 }

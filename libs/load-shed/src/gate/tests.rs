@@ -105,7 +105,7 @@ async fn nobody_less_urgent_is_admitted_for_an_interval_after_a_shed() {
     assert_eq!(shed.acquire(BROWSE).await.unwrap_err().reason, Reason::Outranked);
     advance(Duration::from_millis(1)).await;
     drop(permit(&shed, BROWSE).await);
-    assert!(!shed.gate.word.state().is_guarded(), "back on the fast path");
+    assert!(!shed.handle.gate.slots.is_guarded(), "back on the fast path");
 }
 
 #[tokio::test(start_paused = true)]
