@@ -1,7 +1,10 @@
 //! The handle that everybody shares who calls the same destination.
 
 use std::fmt;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
 
 use stampede_deadline::Clock;
 use tokio::sync::Notify;
@@ -18,10 +21,16 @@ pub struct CircuitBreaker(Arc<Handle>);
 /// calls of all threads were counted in one `Arc`, they would spend most of their time on fighting for that count.
 struct Handle {
     shared: Arc<Shared>,
+    /// Where its calls are counted.
+    lane: usize,
 }
+
+/// More cores than this share the lanes.
+const LANES_MAX: usize = 8;
 
 struct Shared {
     machine: Machine,
+    handles: AtomicUsize,
     clock: Clock,
     /// Wakes calls that wait for an inner service to get ready when the circuit opens.
     opened: Arc<Notify>,
@@ -44,6 +53,7 @@ impl CircuitBreaker {
         let waiting = Arc::clone(&opened);
         let machine = Machine::new(
             policy,
+            available_parallelism().map_or(1, NonZero::get).min(LANES_MAX),
             Box::new(move |change| {
                 if change.to == State::Open {
                     waiting.notify_waiters();
@@ -51,7 +61,8 @@ impl CircuitBreaker {
                 on_change(change);
             }),
         );
-        Self(Arc::new(Handle { shared: Arc::new(Shared { machine, clock, opened }) }))
+        let shared = Shared { machine, handles: AtomicUsize::new(1), clock, opened };
+        Self(Arc::new(Handle { shared: Arc::new(shared), lane: 0 }))
     }
 
     /// Lets a call pass or refuses it. Who is let pass reports how it went with [`Permit::record`].
@@ -83,7 +94,9 @@ impl CircuitBreaker {
 
     /// The same through a handle of its own.
     pub(crate) fn apart(&self) -> Self {
-        Self(Arc::new(Handle { shared: Arc::clone(&self.0.shared) }))
+        let shared = Arc::clone(&self.0.shared);
+        let lane = shared.handles.fetch_add(1, Ordering::Relaxed) % shared.machine.lanes();
+        Self(Arc::new(Handle { shared, lane }))
     }
 
     /// What a call would be told now if it were refused.
@@ -143,7 +156,8 @@ impl Permit {
     #[inline]
     pub(crate) fn settle(&mut self, outcome: Outcome) {
         self.life = Life::Over;
-        self.handle.shared.machine.settle(self.generation, outcome, || self.handle.shared.clock.now());
+        let Handle { shared, lane } = &*self.handle;
+        shared.machine.settle(*lane, self.generation, outcome, || shared.clock.now());
     }
 
     #[cold]

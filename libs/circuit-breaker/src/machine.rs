@@ -93,15 +93,20 @@ impl Mode {
 }
 
 impl Machine {
-    pub fn new(policy: Policy, on_change: Box<dyn Fn(Change) + Send + Sync>) -> Self {
+    /// Closed; counts in so many lanes, at least one.
+    pub fn new(policy: Policy, lanes: usize, on_change: Box<dyn Fn(Change) + Send + Sync>) -> Self {
         let slow = Slow { policy, failed_rounds: 0, probes: 0, successes: 0, opened: 0 };
         Self {
             word: CachePadded::new(AtomicU64::new(Word::new(Mode::Closed, 0).0)),
             retry_at: AtomicU64::new(0),
-            tally: Tally::new(policy.trip.scale()),
+            tally: Tally::new(policy.trip.scale(), lanes),
             slow: Mutex::new(slow),
             on_change,
         }
+    }
+
+    pub fn lanes(&self) -> usize {
+        self.tally.lanes()
     }
 
     /// Lets a call pass and says in which generation, or refuses it.
@@ -126,13 +131,13 @@ impl Machine {
     /// Takes the outcome of a call that was let pass in `generation`. Outcomes of another one are too late: they are
     /// about a callee that was judged without them.
     #[inline]
-    pub fn settle(&self, generation: u64, outcome: Outcome, now: impl Fn() -> Moment) {
+    pub fn settle(&self, lane: usize, generation: u64, outcome: Outcome, now: impl Fn() -> Moment) {
         let word = self.word();
         match (word.mode(), outcome) {
             _ if word.generation() != generation => {}
             (Mode::HalfOpen, _) => self.settle_probe(generation, outcome, now()),
             (Mode::Closed, Outcome::Success | Outcome::Failure) => {
-                self.tally.record(generation, outcome, &now, || self.is_current(generation));
+                self.tally.record(lane, generation, outcome, &now, || self.is_current(generation));
                 if outcome == Outcome::Failure {
                     self.judge(generation, now());
                 }

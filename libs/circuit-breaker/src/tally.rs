@@ -111,30 +111,36 @@ fn slots_since(slot: u32, now: u32) -> i32 {
 /// The counts of a closed circuit.
 pub(crate) struct Tally {
     shift: AtomicU32,
-    /// On lines of their own: every call reads the state of the circuit, and none may wait for a count to do so.
-    buckets: CachePadded<[AtomicU64; BUCKETS]>,
+    /// A row for every lane: threads that write one bucket in turn spend more time on handing it over than a call costs.
+    /// A failure adds them up.
+    rows: Box<[Row]>,
 }
 
+/// On cache lines of its own: every call reads the state of the circuit, and none may wait for a count to do so.
+type Row = CachePadded<[AtomicU64; BUCKETS]>;
+
 impl Tally {
-    /// For the calls of generation 0.
-    pub fn new(scale: Scale) -> Self {
-        let empty = Bucket::of_nobody(0).pack();
-        Self {
-            shift: AtomicU32::new(scale.shift),
-            buckets: CachePadded::new(std::array::from_fn(|_| AtomicU64::new(empty))),
-        }
+    /// For the calls of generation 0, in so many lanes, at least one.
+    pub fn new(scale: Scale, lanes: usize) -> Self {
+        let empty = || AtomicU64::new(Bucket::of_nobody(0).pack());
+        let row = |_| CachePadded::new(std::array::from_fn(|_| empty()));
+        Self { shift: AtomicU32::new(scale.shift), rows: (0..lanes.max(1)).map(row).collect() }
+    }
+
+    pub fn lanes(&self) -> usize {
+        self.rows.len()
     }
 
     /// Empties everything; to be called before a generation begins.
     pub fn prepare(&self, generation: u64, scale: Scale) {
         self.shift.store(scale.shift, Ordering::Relaxed);
-        for cell in self.buckets.iter() {
+        for cell in self.cells() {
             // A swap, not a store: then all writes to a bucket are links of one chain.
             cell.swap(Bucket::of_nobody(generation).pack(), Ordering::AcqRel);
         }
     }
 
-    /// Counts a call of `generation`, unless `is_current` says that the generation has ended.
+    /// Counts a call of `generation` in its lane, unless `is_current` says that the generation has ended.
     ///
     /// It is asked *after* the bucket was read. Who finds a bucket of a later generation has therefore also been
     /// told that its own has ended, and who is told that it has not can at worst refill a bucket that the later
@@ -142,6 +148,7 @@ impl Tally {
     #[inline]
     pub fn record(
         &self,
+        lane: usize,
         generation: u64,
         outcome: Outcome,
         now: impl FnOnce() -> Moment,
@@ -149,7 +156,9 @@ impl Tally {
     ) {
         let shift = self.shift.load(Ordering::Relaxed);
         let slot = Scale::slot(shift, now);
-        let cell = &self.buckets[slot as usize % BUCKETS];
+        // Failures in a row are a row of everybody's, which a success after a success does not write.
+        let lane = if shift == CONSECUTIVE.shift { 0 } else { lane };
+        let cell = &self.rows[lane][slot as usize % BUCKETS];
         let mut seen = cell.load(Ordering::Acquire);
         loop {
             let Some(next) = after(Bucket::unpack(seen), generation as u8, slot, shift, outcome) else {
@@ -169,7 +178,7 @@ impl Tally {
     pub fn counts(&self, generation: u64, scale: Scale, now: Moment) -> Counts {
         let slot = Scale::slot(scale.shift, || now);
         let mut counts = Counts::default();
-        for cell in self.buckets.iter() {
+        for cell in self.cells() {
             let bucket = Bucket::unpack(cell.load(Ordering::Acquire));
             // Another thread may have read a later time than this one.
             let in_window = (-LATE_MAX..scale.buckets).contains(&slots_since(bucket.slot, slot));
@@ -179,6 +188,10 @@ impl Tally {
             }
         }
         counts
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.rows.iter().flat_map(|row| row.iter())
     }
 }
 
@@ -232,10 +245,10 @@ mod tests {
     #[test]
     fn a_full_bucket_keeps_its_share_of_failures() {
         let scale = Scale::of(Duration::from_secs(1));
-        let tally = Tally::new(scale);
+        let tally = Tally::new(scale, 2);
         for n in 0..200_000_u32 {
             let outcome = if n % 4 == 0 { Outcome::Failure } else { Outcome::Success };
-            tally.record(0, outcome, Moment::default, || true);
+            tally.record(0, 0, outcome, Moment::default, || true);
             let counts = tally.counts(0, scale, Moment::default());
             assert!(counts.calls > n.min(2 * COUNT_MAX), "{counts:?} after {n}");
             assert!((counts.failures * 4).abs_diff(counts.calls) <= 4, "{counts:?} after {n}");
@@ -244,13 +257,13 @@ mod tests {
 
     #[test]
     fn another_generation_counts_as_empty() {
-        let tally = Tally::new(CONSECUTIVE);
-        tally.record(1, Outcome::Failure, Moment::default, || true);
+        let tally = Tally::new(CONSECUTIVE, 2);
+        tally.record(0, 1, Outcome::Failure, Moment::default, || true);
         assert_eq!(tally.counts(1, CONSECUTIVE, Moment::default()).failures, 1);
         assert_eq!(tally.counts(2, CONSECUTIVE, Moment::default()), Counts::default());
-        tally.record(2, Outcome::Failure, Moment::default, || true);
+        tally.record(1, 2, Outcome::Failure, Moment::default, || true);
         assert_eq!(tally.counts(2, CONSECUTIVE, Moment::default()).failures, 1);
-        tally.record(1, Outcome::Failure, Moment::default, || false);
+        tally.record(0, 1, Outcome::Failure, Moment::default, || false);
         assert_eq!(tally.counts(2, CONSECUTIVE, Moment::default()).failures, 1);
     }
 }

@@ -22,7 +22,7 @@ fn machine(policy: Policy) -> (Arc<Machine>, Told) {
     let told = Told::default();
     let teller = std::sync::Arc::clone(&told);
     let on_change = move |change: Change| teller.lock().unwrap().push((change.from, change.to));
-    (Arc::new(Machine::new(policy, Box::new(on_change))), told)
+    (Arc::new(Machine::new(policy, 2, Box::new(on_change))), told)
 }
 
 fn consecutive(failures: u32) -> Policy {
@@ -30,7 +30,7 @@ fn consecutive(failures: u32) -> Policy {
 }
 
 fn settle(machine: &Machine, generation: u64, outcome: Outcome) {
-    machine.settle(generation, outcome, || START);
+    machine.settle(0, generation, outcome, || START);
 }
 
 /// Runs both at once.
@@ -49,6 +49,16 @@ fn loom_two_failures_at_once_open_the_circuit_once() {
         race(&machine, fail, fail);
         assert_eq!(*told.lock().unwrap(), [(State::Closed, State::Open)]);
         assert_eq!(machine.word(), Word::new(Mode::Open, 1));
+    });
+}
+
+#[test]
+fn loom_a_failure_sees_the_other_lane_too() {
+    model(|| {
+        let (machine, told) = machine(Policy::new(Trip::rate(100, 2, Duration::from_millis(10)).unwrap()));
+        let fail = |lane| move |machine: &Machine| machine.settle(lane, 0, Outcome::Failure, || START);
+        race(&machine, fail(1), fail(0));
+        assert_eq!(*told.lock().unwrap(), [(State::Closed, State::Open)]);
     });
 }
 
@@ -75,8 +85,8 @@ fn loom_no_call_is_lost_when_a_bucket_is_turned_over() {
         let later = START + Duration::from_nanos(16 << 20);
         race(
             &machine,
-            move |machine| machine.settle(0, Outcome::Success, || later),
-            |machine| machine.settle(0, Outcome::Failure, || later),
+            move |machine| machine.settle(0, 0, Outcome::Success, || later),
+            |machine| machine.settle(0, 0, Outcome::Failure, || later),
         );
         assert_eq!(machine.snapshot(later).counts, Counts { calls: 2, failures: 1 });
     });

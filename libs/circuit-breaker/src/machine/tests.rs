@@ -232,7 +232,7 @@ fn ops() -> impl Strategy<Value = Op> {
 fn play(plan: Plan, ops: Vec<Op>) -> Result<(), TestCaseError> {
     let told = Arc::new(Mutex::new(Vec::new()));
     let teller = Arc::clone(&told);
-    let machine = Machine::new(plan.policy(), Box::new(move |change| teller.lock().unwrap().push(change)));
+    let machine = Machine::new(plan.policy(), 2, Box::new(move |change| teller.lock().unwrap().push(change)));
     let mut model = Model::new(plan);
     let (mut now, mut calls) = (Duration::ZERO, Vec::new());
     for op in ops {
@@ -246,7 +246,8 @@ fn play(plan: Plan, ops: Vec<Op>) -> Result<(), TestCaseError> {
             }
             Op::End(which, outcome) if !calls.is_empty() => {
                 let generation = calls.swap_remove(which % calls.len());
-                machine.settle(generation, outcome, || moment);
+                let lane = (which >> 8) % 2;
+                machine.settle(lane, generation, outcome, || moment);
                 model.end(generation, outcome, now);
             }
             Op::End(..) => {}
@@ -276,12 +277,12 @@ proptest! {
 }
 
 fn rate(window: Duration) -> Machine {
-    Machine::new(Policy::new(Trip::rate(50, 4, window).unwrap()), Box::new(|_| {}))
+    Machine::new(Policy::new(Trip::rate(50, 4, window).unwrap()), 2, Box::new(|_| {}))
 }
 
 fn fail_at(machine: &Machine, now: Duration) {
     let generation = machine.admit(Moment::default).unwrap();
-    machine.settle(generation, Outcome::Failure, || Moment::default() + now);
+    machine.settle(0, generation, Outcome::Failure, || Moment::default() + now);
 }
 
 #[test]
