@@ -55,12 +55,30 @@ impl<S: Service<Req>, R, Req> ResponseFuture<S, R, Req> {
     }
 }
 
-type Pause = Pin<Box<Instrumented<Sleep>>>;
+/// A pause before an attempt, seen in the trace. Empty only while it is dropped.
+struct Pause(Option<Pin<Box<Instrumented<Sleep>>>>);
 
-/// A pause before an attempt, seen in the trace.
-#[cold]
-fn begin(pause: Duration, attempt: u32) -> Pause {
-    Box::pin(sleep(pause).instrument(tracing::info_span!("retry pause", attempt)))
+impl Pause {
+    #[cold]
+    fn begin(pause: Duration, attempt: u32) -> Self {
+        let span = tracing::info_span!("retry pause", attempt);
+        Self(Some(Box::pin(sleep(pause).instrument(span))))
+    }
+
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().map_or(Poll::Ready(()), |pause| pause.as_mut().poll(cx))
+    }
+}
+
+impl Drop for Pause {
+    /// Out of line: what drops a timer is too much for the compiler to inline, and with it all that drops a call would
+    /// be a function of its own, which doubles the price of a call that never pauses.
+    #[cold]
+    #[inline(never)]
+    fn drop(&mut self) {
+        self.0 = None;
+    }
 }
 
 type Answer<S, Req> = Result<<S as Service<Req>>::Response, <S as Service<Req>>::Error>;
@@ -77,7 +95,7 @@ where
         let left = deadline.map(Deadline::remaining);
         let pause = this.policy.pause(*this.attempt, verdict, left);
         let (Some(pause), Some(next)) = (pause, this.copy.take()) else { return Some(answer) };
-        let pause = begin(pause, *this.attempt + 1);
+        let pause = Pause::begin(pause, *this.attempt + 1);
         this.state.set(State::Pausing { pause, next, last: answer, deadline });
         None
     }
@@ -86,7 +104,7 @@ where
     fn poll_pause(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Answer<S, Req>>> {
         let mut this = self.project();
         if let StateProjection::Pausing { pause, .. } = this.state.as_mut().project() {
-            ready!(pause.as_mut().poll(cx));
+            ready!(pause.poll(cx));
             let paused = this.state.as_mut().project_replace(State::Finished);
             let StateOwned::Pausing { next, last, deadline, .. } = paused else { return Poll::Pending };
             // Timers are late by up to a millisecond, and by more on a busy machine.
