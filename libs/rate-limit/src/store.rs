@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crossbeam_utils::CachePadded;
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 use hashbrown::HashTable;
@@ -17,10 +18,13 @@ const KEYS_PER_SHARD_MIN: usize = 256;
 /// A lock is held for a look-up and an addition. The hash is seeded, so that nobody can choose keys that collide.
 #[derive(Debug)]
 pub(crate) struct BoundedStore<K> {
-    shards: Box<[Mutex<HashTable<Entry<K>>>]>,
+    shards: Box<[Shard<K>]>,
     keys_per_shard: usize,
     hasher: RandomState,
 }
+
+/// On a cache line of its own: whoever takes one lock would else slow down those who take its neighbours.
+type Shard<K> = CachePadded<Mutex<HashTable<Entry<K>>>>;
 
 #[derive(Debug)]
 struct Entry<K> {
@@ -33,7 +37,7 @@ impl<K: Hash + Eq + Clone> BoundedStore<K> {
     pub(crate) fn new(max_keys: usize) -> Self {
         let shards = (max_keys / KEYS_PER_SHARD_MIN).clamp(1, SHARDS_MAX);
         Self {
-            shards: (0..shards).map(|_| Mutex::new(HashTable::new())).collect(),
+            shards: (0..shards).map(|_| CachePadded::new(Mutex::new(HashTable::new()))).collect(),
             keys_per_shard: max_keys / shards,
             hasher: RandomState::new(),
         }
@@ -94,9 +98,8 @@ mod tests {
     }
 
     fn keys(store: &BoundedStore<u32>) -> impl Iterator<Item = u32> {
-        let keys = |shard: &Mutex<HashTable<Entry<u32>>>| {
-            shard.lock().unwrap().iter().map(|entry| entry.key).collect::<Vec<_>>()
-        };
+        let keys =
+            |shard: &Shard<u32>| shard.lock().unwrap().iter().map(|entry| entry.key).collect::<Vec<_>>();
         store.shards.iter().flat_map(keys)
     }
 
