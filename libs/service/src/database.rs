@@ -98,9 +98,12 @@ pub(crate) async fn ensure_schema(
 }
 
 /// Applies what is missing, over a connection of its own without the pool's time limits. Several processes may try
-/// at once: an advisory lock lets one of them work.
+/// at once: an advisory lock lets one of them work. Migrations that this binary does not know are a newer version's: an
+/// older one that is started again during a roll-out, or after a roll-back, lives with them.
 pub(crate) async fn migrate(migrator: &Migrator, settings: &Settings) -> Result<(), Error> {
     let options = base_options(settings)?.options([("lock_timeout", millis(MIGRATION_LOCK_TIMEOUT))]);
+    let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
+    migrator.set_ignore_missing(true);
     let work = async {
         let mut connection = options.connect().await?;
         migrator.run_direct(None, &mut connection, false).await?;

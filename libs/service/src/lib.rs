@@ -26,4 +26,4 @@ pub use identity::Identity;
 pub use node::Node;
 pub use readiness::{Gate, Readiness};
 pub use secret::Secret;
-pub use settings::{DatabaseOverrides, Environment, NatsSettings, Settings};
+pub use settings::{DatabaseOverrides, Environment, Host, NatsSettings, Settings};

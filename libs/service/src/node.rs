@@ -266,14 +266,14 @@ impl Node {
 
     /// What this node says of itself once a second while it serves; `http` is the bound address, if it has one.
     pub fn heartbeat(&self, http: Option<SocketAddr>) -> Heartbeat {
-        let advertised =
-            http.map(|bound| self.settings.advertise.clone().unwrap_or_else(|| bound.to_string()));
+        let host = self.settings.advertise.as_ref();
+        let told = |bound: SocketAddr| host.map_or_else(|| bound.to_string(), |host| host.at(bound));
         Heartbeat {
             service: self.service.to_owned(),
             instance: self.settings.instance.clone(),
             version: self.version.to_owned(),
-            address: advertised,
-            admin: self.admin.map(|bound| bound.to_string()).unwrap_or_default(),
+            address: http.map(told),
+            admin: self.admin.map(told).unwrap_or_default(),
             ready: true,
             started_at: self.started_at,
         }

@@ -1,7 +1,7 @@
 //! What every process of this system can be told.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub struct Settings {
     pub http_listen: SocketAddr,
     /// Where probes and metrics are served.
     pub admin_listen: SocketAddr,
-    /// The address that others are told, when it is not the bound one.
-    pub advertise: Option<String>,
+    /// The host that others are told, when it is not the bound one; the ports are the bound ones.
+    pub advertise: Option<Host>,
     /// How many connections are served at once; more wait in the kernel's backlog.
     pub http_connections_max: usize,
     /// How long a connection may be silent between requests or within the head of one.
@@ -96,7 +96,7 @@ impl Settings {
             environment: env.parse_or("ENVIRONMENT", Environment::Development)?,
             http_listen: env.parse_or("HTTP_LISTEN", any_port)?,
             admin_listen: env.parse_or("ADMIN_LISTEN", any_port)?,
-            advertise: env.optional("ADVERTISE"),
+            advertise: env.parse_optional("ADVERTISE")?,
             http_connections_max: env.parse_or("HTTP_CONNECTIONS_MAX", 4096)?,
             // Longer than the 90 s for which reqwest keeps an idle connection: the side that sends should be the one
             // that closes, or a request meets a connection that is just going away.
@@ -171,6 +171,36 @@ impl FromStr for Environment {
 #[error("it must be development or production")]
 pub struct UnknownEnvironment;
 
+/// Where a process is reached, without a port: an IP address or a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host(String);
+
+impl Host {
+    /// `host:port`, with the port that was bound.
+    pub fn at(&self, bound: SocketAddr) -> String {
+        format!("{}:{}", self.0, bound.port())
+    }
+}
+
+impl FromStr for Host {
+    type Err = NotAHost;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let belongs = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        match text.parse() {
+            Ok(IpAddr::V6(address)) => Ok(Self(format!("[{address}]"))),
+            Ok(IpAddr::V4(address)) => Ok(Self(address.to_string())),
+            Err(_) if !text.is_empty() && text.chars().all(belongs) => Ok(Self(text.to_owned())),
+            Err(_) => Err(NotAHost),
+        }
+    }
+}
+
+/// Neither an address nor a name, or more than that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it must be an IP address or a host name, without a port")]
+pub struct NotAHost;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +221,21 @@ mod tests {
         let missing = Settings::from_env(&nothing, "orders").unwrap_err();
         assert_eq!(missing.to_string(), "NATS_PASSWORD is not set; expected a secret");
         assert!(Settings::without_messaging(&nothing, "orders").is_ok());
+    }
+
+    #[test]
+    fn a_host_is_told_with_the_port_that_was_bound() {
+        let bound = SocketAddr::from(([0, 0, 0, 0], 8080));
+        for (host, told) in [
+            ("10.0.0.7", "10.0.0.7:8080"),
+            ("fd00::7", "[fd00::7]:8080"),
+            ("orders-1.orders", "orders-1.orders:8080"),
+        ] {
+            assert_eq!(host.parse::<Host>().unwrap().at(bound), told);
+        }
+        for wrong in ["", "10.0.0.7:8080", "[fd00::7]", "http://orders", "a b"] {
+            assert_eq!(wrong.parse::<Host>(), Err(NotAHost), "{wrong}");
+        }
     }
 
     #[test]

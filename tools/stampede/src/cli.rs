@@ -1,6 +1,6 @@
 //! The commands and their options.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -8,8 +8,8 @@ use stampede_bus::{Bus, Settings};
 
 use crate::commands::dead_letters::DeadLetters;
 use crate::commands::{
-    bench, blueprint, buy, check, check_layers, down, load, policies, provision, reconcile, restart, status,
-    test, up, verify,
+    bench, blueprint, buy, check, check_layers, down, kind, load, policies, provision, reconcile, restart,
+    secrets, seed, status, test, up, verify,
 };
 use crate::control::Keep;
 use crate::provision::OPERATOR;
@@ -67,6 +67,13 @@ enum Command {
     Policies(policies::Policies),
     /// Make or update the streams, buckets and consumers of NATS.
     Provision(Provision),
+    /// Make the three shows that `up` makes, at a gateway that `up` did not start.
+    Seed(seed::Seed),
+    /// Print the secrets of a cluster as manifests, made once and kept in the state folder.
+    Secrets(secrets::Secrets),
+    /// The platform in a cluster on this machine: up, load, deploy, test, down.
+    #[command(subcommand)]
+    Kind(kind::Kind),
     /// Run everything that must be green, on its own Postgres and NATS.
     Test(Test),
     /// Measure what the patterns cost, beside their peers and in the running platform.
@@ -199,13 +206,18 @@ impl Place {
 
     /// The gateway that was named, or else the one that runs here, with the operator's token. A gateway that was
     /// named may be anybody's, so it is not shown our token.
-    fn gateway(&self, named: Option<&str>) -> anyhow::Result<(String, Option<String>)> {
+    pub(crate) fn gateway(&self, named: Option<&str>) -> anyhow::Result<(String, Option<String>)> {
         if let Some(url) = named {
             return Ok((url.to_owned(), None));
         }
         let state = self.existing()?;
         let run = RunFile::running(&state)?;
         Ok((run.urls.gateway, Some(Secrets::open(&state)?.operator_token()?)))
+    }
+
+    /// The folder, if one was named.
+    pub(crate) fn named(&self) -> Option<&Path> {
+        self.state.as_deref()
     }
 
     fn root(&self) -> anyhow::Result<PathBuf> {
@@ -237,6 +249,9 @@ pub async fn run() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Verify { place, verify } => verify.run(&place.existing()?).await,
+        Command::Seed(seed) => seed.run().await,
+        Command::Secrets(secrets) => secrets.run(),
+        Command::Kind(kind) => kind.run().await,
         Command::Reconcile(place) => reconcile::run(&place.existing()?).await,
         Command::DeadLetters(letters) => letters.run().await,
         Command::Policies(policies) => policies.run().await,

@@ -288,6 +288,20 @@ impl Client {
         self.get("/v1/ticket-keys", With::default()).await?.json()
     }
 
+    /// Where a card is exchanged for a token: where we are told, or else where the gateway says, which names an address
+    /// for the outside and in production none.
+    ///
+    /// # Errors
+    /// When nothing was named and the gateway does not say.
+    pub async fn tokens_url(&self, named: Option<&str>) -> Result<String> {
+        match named {
+            Some(named) => Ok(named.to_owned()),
+            None => {
+                Ok(self.test_cards().await.context("nobody says where card tokens are given out")?.tokens_url)
+            }
+        }
+    }
+
     /// `GET /v1/test-cards`.
     ///
     /// # Errors

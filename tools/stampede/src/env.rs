@@ -6,7 +6,7 @@ use reqwest::Url;
 use crate::infra::postgres;
 use crate::layout::{Instance, Layout};
 use crate::secrets::Secrets;
-use crate::services::Setting;
+use crate::services::{Service, Setting};
 use crate::state::StateDir;
 
 /// Taken over from whoever started us, when set: how much is logged and where traces go is the person's choice.
@@ -26,7 +26,8 @@ pub(crate) fn of(
     settings: &[Setting],
 ) -> anyhow::Result<Pairs> {
     let mut env = common(instance, layout, state, secrets)?;
-    env.extend(own(instance, layout, secrets)?.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    let own = own(instance, layout).into_iter().chain(secret(instance.service, secrets)?);
+    env.extend(own.map(|(key, value)| (key.to_owned(), value)));
     let chosen = settings.iter().filter(|setting| setting.service == instance.service.name);
     env.extend(chosen.map(|setting| (setting.key.clone(), setting.value.clone())));
     Ok(env)
@@ -56,7 +57,6 @@ fn common(
     if service.nats {
         set("NATS_URL", format!("nats://127.0.0.1:{}", layout.nats.client));
         set("NATS_USER", service.name.to_owned());
-        set("NATS_PASSWORD", secrets.nats_password(service.name)?);
     }
     Ok(env)
 }
@@ -71,18 +71,30 @@ fn database_url(name: &str, password: &str, port: u16, state: &StateDir) -> anyh
     Ok(url)
 }
 
-/// What only this service is told.
-fn own(
-    instance: &Instance,
-    layout: &Layout,
-    secrets: &Secrets,
-) -> anyhow::Result<Vec<(&'static str, String)>> {
-    Ok(match instance.service.name {
+/// What only this service is told, and everybody may know.
+fn own(instance: &Instance, layout: &Layout) -> Vec<(&'static str, String)> {
+    match instance.service.name {
+        "gateway" => vec![("TOKENS_PUBLIC_URL", format!("{}/tokens", layout.url("psp-sim", "tokens")))],
+        "payments" => vec![("PSP_URL", layout.url("psp-sim", "http"))],
+        "psp-sim" => vec![
+            ("TOKENS_URL", format!("{}/tokens", layout.url("psp-sim", "tokens"))),
+            ("WEBHOOK_URL", format!("{}/webhooks", layout.url("payments", "webhook"))),
+        ],
+        "notify" => vec![
+            ("SMTP_URL", format!("smtp://127.0.0.1:{}", layout.smtp)),
+            ("MAIL_FROM", MAIL_FROM.to_owned()),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// What only this service may know, beside the address of its database: the same keys for `up` and in a cluster.
+pub(crate) fn secret(service: &Service, secrets: &Secrets) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let mut env = match service.name {
         "gateway" => vec![
             ("SESSION_KEY", secrets.session_key()?),
             ("FINGERPRINT_KEY", secrets.fingerprint_key()?),
             ("OPERATOR_TOKEN", secrets.operator_token()?),
-            ("TOKENS_PUBLIC_URL", format!("{}/tokens", layout.url("psp-sim", "tokens"))),
         ],
         "lobby" => vec![("PASS_SIGNING_KEY", secrets.pass_signing_key()?.seed)],
         "inventory" => vec![("PASS_PUBLIC_KEY", secrets.pass_signing_key()?.public)],
@@ -90,23 +102,16 @@ fn own(
             ("TICKET_SIGNING_KEY", secrets.ticket_signing_key()?.seed),
             ("FINGERPRINT_KEY", secrets.fingerprint_key()?),
         ],
-        "payments" => vec![
-            ("PSP_URL", layout.url("psp-sim", "http")),
-            ("PSP_API_KEY", secrets.psp_api_key()?),
-            ("WEBHOOK_SECRET", secrets.webhook_secret()?),
-        ],
-        "psp-sim" => vec![
-            ("API_KEY", secrets.psp_api_key()?),
-            ("TOKENS_URL", format!("{}/tokens", layout.url("psp-sim", "tokens"))),
-            ("WEBHOOK_URL", format!("{}/webhooks", layout.url("payments", "webhook"))),
-            ("WEBHOOK_SECRET", secrets.webhook_secret()?),
-        ],
-        "notify" => vec![
-            ("SMTP_URL", format!("smtp://127.0.0.1:{}", layout.smtp)),
-            ("MAIL_FROM", MAIL_FROM.to_owned()),
-        ],
+        "payments" => {
+            vec![("PSP_API_KEY", secrets.psp_api_key()?), ("WEBHOOK_SECRET", secrets.webhook_secret()?)]
+        }
+        "psp-sim" => vec![("API_KEY", secrets.psp_api_key()?), ("WEBHOOK_SECRET", secrets.webhook_secret()?)],
         _ => Vec::new(),
-    })
+    };
+    if service.nats {
+        env.push(("NATS_PASSWORD", secrets.nats_password(service.name)?));
+    }
+    Ok(env)
 }
 
 #[cfg(test)]

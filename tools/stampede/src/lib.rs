@@ -5,6 +5,7 @@ mod blueprint;
 mod cargo;
 pub mod cli;
 pub mod client;
+mod cluster;
 mod commands;
 pub mod control;
 mod env;

@@ -54,8 +54,10 @@ async fn in_production_only_migrate_changes_it() {
     serving.database(&two_tables()).await.unwrap();
     let older = migrator(&["CREATE TABLE one (id bigint)"]);
     serving.database(&older).await.expect("a newer schema does not stop an older version");
+    migrating.migrate(&older).await.expect("nor when it is told to migrate, as after a roll-back");
     let changed = migrator(&["CREATE TABLE other (id bigint)"]);
     assert!(matches!(serving.database(&changed).await, Err(Error::Migrate(_))));
+    assert!(matches!(migrating.migrate(&changed).await, Err(Error::Migrate(_))));
 }
 
 #[tokio::test]

@@ -5,19 +5,16 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use stampede_contracts::topology;
 
 use crate::blueprint::{System, picture, table};
+use crate::infra::nats;
 use crate::{progress, state};
-
-/// Where the tables are kept.
-pub(crate) const PAGE: &str = "docs/system.md";
-/// Where the picture is kept.
-pub(crate) const PICTURE: &str = "docs/system.svg";
 
 /// Options of `blueprint`.
 #[derive(Args, Debug)]
 pub(crate) struct Blueprint {
-    /// Write the tables into docs/system.md, and the picture into docs/system.svg.
+    /// Write the tables into docs/system.md, the picture into docs/system.svg, and the users of NATS into k8s.
     #[arg(long)]
     write: bool,
 }
@@ -28,17 +25,27 @@ impl Blueprint {
         let system = System::read(&workspace)?;
         progress::say(table(&system).trim_end());
         if self.write {
-            for (path, text) in [(PAGE, page(&system)), (PICTURE, picture(&system))] {
+            progress::say("");
+            for (path, text) in made(&system) {
                 fs::write(workspace.join(path), text).with_context(|| format!("{path} cannot be written"))?;
+                progress::say(format_args!("written: {path}"));
             }
-            progress::say(format_args!("\nwritten to {PAGE}, drawn in {PICTURE}"));
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// The files that are made from blueprints and contracts, with what they should hold.
+pub(crate) fn made(system: &System) -> [(&'static str, String); 3] {
+    [
+        ("docs/system.md", page(system)),
+        ("docs/system.svg", picture(system)),
+        ("k8s/base/infra/nats/accounts.conf", nats::accounts(&topology::users())),
+    ]
+}
+
 /// The page with picture and tables.
-pub(crate) fn page(system: &System) -> String {
+fn page(system: &System) -> String {
     format!(
         "# The system\n\nMade by `cargo stampede blueprint --write` from `services/*/blueprint.toml`; what the columns \
          mean stands in [`libs/blueprint`](../libs/blueprint).\n\n![Who calls whom](system.svg)\n\n{}",

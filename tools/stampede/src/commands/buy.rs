@@ -42,6 +42,9 @@ pub struct Buy {
     /// Where the tickets are sent.
     #[arg(long, default_value = "ada@example.org")]
     pub email: String,
+    /// Where card tokens are given out; without it, where the gateway says.
+    #[arg(long, value_name = "URL", env = "TOKENS_URL")]
+    pub tokens_url: Option<String>,
     /// Cancel the order afterwards.
     #[arg(long)]
     pub cancel: bool,
@@ -86,8 +89,8 @@ impl Buy {
         let hold: api::Hold = client.hold(summary.show_id, &wish, with).await?.json().context("no seats")?;
         teller.tell("hold", format!("{} for {}, until {}", seats(&hold.seats), hold.total, hold.expires_at));
 
-        let cards = client.test_cards().await?;
-        let card_token = client.card_token(&cards.tokens_url, &self.card).await?;
+        let tokens_url = client.tokens_url(self.tokens_url.as_deref()).await?;
+        let card_token = client.card_token(&tokens_url, &self.card).await?;
         teller.tell(
             "card",
             format!(

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::blueprint::{PAGE, PICTURE, page};
-use crate::blueprint::{Code, Contracts, System, picture, violations};
+use super::blueprint::made;
+use crate::blueprint::{Code, Contracts, System, violations};
 use crate::{progress, state};
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
@@ -16,10 +16,10 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let code = system.services.iter().map(|(name, service)| Ok((name.clone(), Code::read(&service.folder)?)));
     let code = code.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
     let mut broken = violations(&system, &contracts, &code);
-    for (path, meant) in [(PAGE, page(&system)), (PICTURE, picture(&system))] {
+    for (path, meant) in made(&system) {
         if fs::read_to_string(workspace.join(path)).unwrap_or_default() != meant {
             broken.push(format!(
-                "{path} is not that of the blueprints: `cargo stampede blueprint --write` makes it anew"
+                "{path} is not that of blueprints and contracts: `cargo stampede blueprint --write` makes it anew"
             ));
         }
     }

@@ -40,6 +40,9 @@ pub struct Load {
     /// Operator's token: lifts the limit of sessions an address. Without it, the one of the running `up`.
     #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
     pub operator_token: Option<String>,
+    /// Where card tokens are given out; without it, where the gateway says.
+    #[arg(long, value_name = "URL", env = "TOKENS_URL")]
+    pub tokens_url: Option<String>,
     /// Where everything is written down that buyers were told.
     #[arg(long)]
     pub history: Option<PathBuf>,
@@ -69,6 +72,7 @@ impl Load {
             habits: if self.only_buy { Habits::ONLY_BUY } else { Habits::default() },
             seed: self.seed,
             operator_token: self.operator_token.or(operator_token),
+            tokens_url: self.tokens_url,
             history: self.history.unwrap_or_else(|| state.join(name)),
         };
         let bar = progress_bar(plan.buyers);

@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::progress;
+use crate::provision::OPERATOR;
 use crate::state::StateDir;
-use crate::verify::{self, Options, Restless, Sources};
+use crate::verify::{self, Elsewhere, Options, Restless, Sources};
 
 /// Hold databases, ledgers, streams, logs and what buyers were told against what must always hold.
 #[derive(Debug, Args)]
@@ -24,16 +25,32 @@ pub struct Verify {
     /// Leave out what is younger, such as 30s or 15m, instead of waiting for it.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub younger_than: Option<Duration>,
+    /// A platform that `up` does not run: its Postgres, as a role that may read every database, whose names are put in.
+    #[arg(long, value_name = "URL", env = "VERIFIER_DATABASE_URL", hide_env_values = true, requires_all = ["nats_url", "nats_password"])]
+    pub database_url: Option<String>,
+    /// Its NATS.
+    #[arg(long, value_name = "URL", env = "NATS_URL")]
+    pub nats_url: Option<String>,
+    /// The user there that may read every stream.
+    #[arg(long, env = "NATS_USER", default_value = OPERATOR)]
+    pub nats_user: String,
+    /// That user's password; better in the environment than on the command line.
+    #[arg(long, env = "NATS_PASSWORD", hide_env_values = true)]
+    pub nats_password: Option<String>,
 }
 
 impl Verify {
-    /// Verifies the platform that runs in a state folder. The exit code is 1 when a rule is broken.
+    /// Verifies a platform: the one that was named, or else the one that runs in the state folder. The exit code is 1 when a
+    /// rule is broken.
     ///
     /// # Errors
     /// When nothing runs there, or something cannot be read.
     pub async fn run(self, state: &StateDir) -> Result<ExitCode> {
         let began = Instant::now();
-        let mut sources = Sources::of(state).await?;
+        let mut sources = match self.elsewhere() {
+            Some(place) => Sources::elsewhere(&place, state).await?,
+            None => Sources::of(state).await?,
+        };
         let options = self.options();
         if !self.history.is_empty() {
             sources.histories = self.history;
@@ -41,6 +58,15 @@ impl Verify {
         let report = verify::verify(&sources, &options, waiting).await?;
         progress::say(format_args!("{report}, in {:.1} s", began.elapsed().as_secs_f64()));
         Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn elsewhere(&self) -> Option<Elsewhere> {
+        Some(Elsewhere {
+            database_url: self.database_url.clone()?,
+            nats_url: self.nats_url.clone()?,
+            nats_user: self.nats_user.clone(),
+            nats_password: self.nats_password.clone()?,
+        })
     }
 
     fn options(&self) -> Options {
@@ -98,6 +124,10 @@ mod tests {
             history: Vec::new(),
             settle_within: None,
             younger_than,
+            database_url: None,
+            nats_url: None,
+            nats_user: OPERATOR.to_owned(),
+            nats_password: None,
         };
         assert_eq!(verify(None).options(), Options::default());
         let leaving_out = verify(Some(Duration::from_secs(30))).options();

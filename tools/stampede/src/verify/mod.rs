@@ -29,7 +29,7 @@ use anyhow::{Context, Result};
 pub use report::{Found, Report};
 pub use rest::Restless;
 pub use rule::Rule;
-pub use sources::{Databases, Sources};
+pub use sources::{Databases, Elsewhere, Sources};
 
 use self::snapshot::Snapshots;
 use self::told::Told;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use reqwest::Url;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 use crate::provision::OPERATOR;
@@ -63,8 +64,53 @@ impl Sources {
     pub async fn of(state: &StateDir) -> Result<Self> {
         let run = RunFile::running(state)?;
         let secrets = Secrets::open(state)?;
-        let database = |name: &str| pool(&run.verifier_url(name, &secrets)?);
-        let databases = Databases {
+        let databases = Databases::at(|name| run.verifier_url(name, &secrets))?;
+        let nats = nats(&run.urls.nats, OPERATOR, secrets.nats_password(OPERATOR)?).await?;
+        let mut logs = files(&state.logs(), |_| true)?;
+        logs.extend(Some(state.output()).filter(|path| path.is_file()));
+        Ok(Self {
+            databases,
+            nats: Some(nats),
+            logs,
+            mails: Some(state.mail()).filter(|folder| folder.is_dir()),
+            histories: histories(state)?,
+        })
+    }
+
+    /// Those of a platform that runs elsewhere, with every history that lies in the state folder. What cannot be seen
+    /// from here, logs and mails, is absent.
+    ///
+    /// # Errors
+    /// When a part of it cannot be reached.
+    pub async fn elsewhere(place: &Elsewhere, state: &StateDir) -> Result<Self> {
+        let databases = Databases::at(|name| {
+            let mut url = Url::parse(&place.database_url).context("the URL of the databases")?;
+            url.set_path(name);
+            Ok(url.into())
+        })?;
+        let nats = nats(&place.nats_url, &place.nats_user, place.nats_password.clone()).await?;
+        let histories = histories(state)?;
+        Ok(Self { databases, nats: Some(nats), logs: Vec::new(), mails: None, histories })
+    }
+}
+
+/// Where a platform is found that `up` does not run.
+#[derive(Clone)]
+pub struct Elsewhere {
+    /// Postgres, as a role that may read every database; the database's name in it is replaced.
+    pub database_url: String,
+    /// NATS.
+    pub nats_url: String,
+    /// Its user that may read every stream.
+    pub nats_user: String,
+    /// That user's password.
+    pub nats_password: String,
+}
+
+impl Databases {
+    fn at(url: impl Fn(&str) -> Result<String>) -> Result<Self> {
+        let database = |name: &str| pool(&url(name)?);
+        Ok(Self {
             catalog: database("catalog")?,
             inventory: database("inventory")?,
             lobby: database("lobby")?,
@@ -72,19 +118,13 @@ impl Sources {
             orders: database("orders")?,
             payments: database("payments")?,
             psp: database("psp_sim")?,
-        };
-        let nats = nats(&run.urls.nats, secrets.nats_password(OPERATOR)?).await?;
-        let mut logs = files(&state.logs(), |_| true)?;
-        logs.extend(Some(state.output()).filter(|path| path.is_file()));
-        let is_history = |path: &Path| path.extension().is_some_and(|extension| extension == "jsonl");
-        Ok(Self {
-            databases,
-            nats: Some(nats),
-            logs,
-            mails: Some(state.mail()).filter(|folder| folder.is_dir()),
-            histories: files(&state.root().join("history"), is_history)?,
         })
     }
+}
+
+fn histories(state: &StateDir) -> Result<Vec<PathBuf>> {
+    let is_history = |path: &Path| path.extension().is_some_and(|extension| extension == "jsonl");
+    files(&state.root().join("history"), is_history)
 }
 
 fn pool(url: &str) -> Result<PgPool> {
@@ -95,13 +135,13 @@ fn pool(url: &str) -> Result<PgPool> {
     Ok(pool.connect_lazy_with(options))
 }
 
-async fn nats(url: &str, password: String) -> Result<async_nats::Client> {
-    async_nats::ConnectOptions::with_user_and_password(OPERATOR.to_owned(), password)
+async fn nats(url: &str, user: &str, password: String) -> Result<async_nats::Client> {
+    async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password)
         .name("stampede verify")
         .connection_timeout(CONNECT_LIMIT)
         .connect(url)
         .await
-        .with_context(|| format!("cannot connect to {url} as {OPERATOR}"))
+        .with_context(|| format!("cannot connect to {url} as {user}"))
 }
 
 /// The files in a folder, in the order of their names; none when there is no such folder.

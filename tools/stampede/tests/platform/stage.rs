@@ -74,6 +74,7 @@ impl Stage {
             habits,
             seed: 7,
             operator_token: Some(self.operator_token()),
+            tokens_url: None,
             history: self.platform.state.root().join("history/load.jsonl"),
         }
     }

@@ -196,6 +196,7 @@ impl Stage {
                 habits: Habits::ONLY_BUY,
                 seed,
                 operator_token: Some(self.operator_token.clone()),
+                tokens_url: None,
                 history: self.state.root().join("history/bench.jsonl"),
             },
             |_, _| {},

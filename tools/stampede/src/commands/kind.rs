@@ -1,0 +1,334 @@
+//! `kind`: the platform in a cluster on this machine, from nothing to a purchase. Each step is a command that a person
+//! could type; it is shown before it runs, and what mends it is said when it fails.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Subcommand;
+use stampede_contracts::Timestamp;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::cli::Place;
+use crate::cluster::{self, NAMESPACE};
+use crate::infra::postgres::VERIFIER;
+use crate::provision::OPERATOR;
+use crate::secrets::Secrets;
+use crate::{progress, state};
+
+/// The cluster, as deploy/kind/cluster.yaml names it.
+const CLUSTER: &str = "stampede";
+/// What kubectl calls it: nothing here may ever reach another cluster.
+const CONTEXT: &str = "--context=kind-stampede";
+/// Where deploy/kind/cluster.yaml maps the gateway's port to.
+const GATEWAY: &str = "http://localhost:8080";
+/// The longest wait for everything to be ready; the first time foreign images are pulled.
+const READY_LIMIT: &str = "--timeout=10m";
+/// The first whose network obeys NetworkPolicies.
+const VERSION_MIN: [u32; 2] = [0, 24];
+/// A stampede that a laptop with three nodes bears.
+const BUYERS: &str = "500";
+const RATE: &str = "10";
+
+/// A cluster on this machine, with kind.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Kind {
+    /// Create the cluster: three nodes, each a zone; the gateway will be at http://localhost:8080.
+    Up,
+    /// Build the images and load them into the nodes.
+    Load,
+    /// Apply secrets and manifests, wait until everything is ready, make three shows.
+    Deploy(Deploy),
+    /// Buy, send a stampede of buyers, and verify what must always hold.
+    Test(Place),
+    /// Delete the cluster and everything in it.
+    Down,
+}
+
+/// Options of `kind deploy`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Deploy {
+    #[command(flatten)]
+    place: Place,
+    /// What is applied.
+    #[arg(long, value_name = "DIR", default_value = "k8s/overlays/kind")]
+    overlay: PathBuf,
+}
+
+impl Kind {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let began = Instant::now();
+        let workspace = state::workspace().context("not inside a checkout of Stampede")?;
+        let (what, next) = match self {
+            Self::Up => {
+                up(&workspace).await?;
+                ("cluster", "cargo stampede kind load")
+            }
+            Self::Load => {
+                load_images(&workspace).await?;
+                ("images", "cargo stampede kind deploy")
+            }
+            Self::Deploy(options) => {
+                options.run(&workspace).await?;
+                ("platform", "cargo stampede kind test, or: curl -s http://localhost:8080/v1/shows")
+            }
+            Self::Test(place) => {
+                test(&place).await?;
+                ("test", "cargo stampede kind down, or look around: kubectl -n stampede get pods")
+            }
+            Self::Down => {
+                let delete = program("kind").args(["delete", "cluster", "--name", CLUSTER]);
+                run("delete the cluster", delete, "kind get clusters shows what there is").await?;
+                ("cluster", "nothing of it is left")
+            }
+        };
+        progress::done(what, format_args!("done; next: {next}"), began);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn up(workspace: &Path) -> Result<()> {
+    let version = answer(program("kind").args(["version", "--quiet"])).await?;
+    ensure!(
+        is_new_enough(&version),
+        "kind {} is too old: from {}.{} on its network obeys NetworkPolicies. Newer: https://kind.sigs.k8s.io",
+        version.trim(),
+        VERSION_MIN[0],
+        VERSION_MIN[1]
+    );
+    let there = answer(program("kind").args(["get", "clusters"])).await?;
+    if there.lines().any(|line| line.trim() == CLUSTER) {
+        progress::note("the cluster is there already; `cargo stampede kind down` deletes it");
+        return Ok(());
+    }
+    let config = workspace.join("deploy/kind/cluster.yaml");
+    let create = program("kind").args(["create", "cluster", "--wait=5m", "--config"]).arg(config);
+    let mend = "is a container engine running (docker info)? Are the ports 8080 and 8081 free (cargo stampede down stops a \
+                platform that listens there)? What is left of a failed attempt goes with: cargo stampede kind down";
+    run("create a cluster of three nodes", create, mend).await
+}
+
+async fn load_images(workspace: &Path) -> Result<()> {
+    let folder = workspace.join("target/images");
+    // Archives of an older version would be loaded as well.
+    if folder.is_dir() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    let images = own()?.args(["images", "--archive"]).arg(&folder);
+    run("build the images", images, "the message above says what is missing").await?;
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut archives: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    archives.sort();
+    ensure!(!archives.is_empty(), "there is no archive in {}", folder.display());
+    for archive in archives {
+        let load = program("kind").args(["load", "image-archive", "--name", CLUSTER]).arg(archive);
+        run("load an image into every node", load, "is the cluster there? cargo stampede kind up").await?;
+    }
+    Ok(())
+}
+
+impl Deploy {
+    async fn run(self, workspace: &Path) -> Result<()> {
+        let secrets = Secrets::open(&self.place.create()?)?;
+        let no_cluster = "is the cluster there? cargo stampede kind up";
+        let namespace = kubectl().args(["apply", "-f"]).arg(workspace.join("k8s/base/namespace.yaml"));
+        run("make the namespace", namespace, no_cluster).await?;
+
+        let manifests: String = cluster::manifests(&secrets)?.iter().map(ToString::to_string).collect();
+        let apply = kubectl().args(["apply", "-f", "-"]).input(manifests);
+        run("apply the secrets (cargo stampede secrets)", apply, no_cluster).await?;
+
+        // A Job cannot be changed.
+        let jobs = ["job/provision", "job/postgres-databases"];
+        let delete = kubectl().args(["delete", "--ignore-not-found"]).args(jobs);
+        run("delete the Jobs of an earlier version", delete, no_cluster).await?;
+
+        let apply = kubectl().args(["apply", "-k"]).arg(workspace.join(&self.overlay));
+        let mend = "a refused field names its object; kubectl kustomize shows what is applied";
+        run("apply the manifests", apply, mend).await?;
+
+        let mend = "kubectl -n stampede get pods shows who is not ready, and the table in docs/guides/kubernetes.md what that \
+                    means. ErrImagePull of localhost/stampede/…: cargo stampede kind load";
+        let wait = kubectl().args(["wait", "--for=condition=complete", "job/provision", READY_LIMIT]);
+        run("wait for streams and buckets", wait, mend).await?;
+        let names = answer(kubectl().args(["get", "deployment,statefulset", "-o", "name"])).await?;
+        ensure!(!names.trim().is_empty(), "nothing was deployed: {} has no workload", self.overlay.display());
+        for name in names.split_whitespace() {
+            let wait = kubectl().args(["rollout", "status", name, READY_LIMIT]);
+            run("wait until it is ready", wait, mend).await?;
+        }
+        let seed =
+            own()?.secret("OPERATOR_TOKEN", secrets.operator_token()?).args(["seed", "--url", GATEWAY]);
+        run("make three shows", seed, "does something else listen at http://localhost:8080?").await
+    }
+}
+
+/// One purchase, then many, then the verifier over two forwarded ports.
+async fn test(place: &Place) -> Result<()> {
+    let state = place.create()?;
+    let secrets = Secrets::open(&state)?;
+    let not_there =
+        "does it answer? curl -s http://localhost:8080/v1/shows; if not: cargo stampede kind deploy";
+    run("buy two tickets", own()?.args(["buy", "--url", GATEWAY]), not_there).await?;
+
+    let history = state.root().join(format!("kind/{}.jsonl", Timestamp::now().to_string().replace(':', "-")));
+    let stampede = own()?
+        .secret("OPERATOR_TOKEN", secrets.operator_token()?)
+        .args(["load", "--url", GATEWAY, "--buyers", BUYERS, "--rate", RATE, "--history"])
+        .arg(&history);
+    run("send a stampede of buyers", stampede, "the timeline of an order says what became of it").await?;
+
+    progress::say("==> forward two ports for the verifier");
+    let postgres = Forward::to("statefulset/postgres", 5432).await?;
+    let nats = Forward::to("statefulset/nats", 4222).await?;
+    let password = secrets.postgres_password(VERIFIER)?;
+    let database =
+        format!("postgres://{VERIFIER}:{password}@127.0.0.1:{}/postgres?sslmode=disable", postgres.port);
+    let verify = own()?
+        .secret("VERIFIER_DATABASE_URL", database)
+        .secret("NATS_PASSWORD", secrets.nats_password(OPERATOR)?)
+        .args(["verify", "--nats-url", &format!("nats://127.0.0.1:{}", nats.port), "--history"])
+        .arg(&history);
+    run("verify what must always hold", verify, "the report above names the rule that is broken").await
+}
+
+/// A port of this machine that leads into the cluster until it is dropped.
+struct Forward {
+    port: u16,
+    _kubectl: Child,
+}
+
+impl Forward {
+    async fn to(target: &str, port: u16) -> Result<Self> {
+        let mut forward = kubectl().args(["port-forward", target, &format!(":{port}")]);
+        forward.show();
+        let mut child = forward.command.stdout(Stdio::piped()).spawn().with_context(|| forward.missing())?;
+        let stdout = child.stdout.take().context("kubectl has no output")?;
+        let line = BufReader::new(stdout).lines().next_line().await?.unwrap_or_default();
+        // Forwarding from 127.0.0.1:34567 -> 5432
+        let local = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        let port = local.with_context(|| format!("kubectl forwards no port: {line:?}"))?;
+        Ok(Self { port, _kubectl: child })
+    }
+}
+
+/// A command line that is shown before it runs.
+struct Run {
+    command: Command,
+    shown: String,
+    input: Option<String>,
+}
+
+impl Run {
+    fn new(program: impl AsRef<std::ffi::OsStr>, shown: &str) -> Self {
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        Self { command, shown: shown.to_owned(), input: None }
+    }
+
+    fn arg(mut self, arg: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.shown = format!("{} {}", self.shown, arg.as_ref().display());
+        self.command.arg(arg);
+        self
+    }
+
+    fn args<A: AsRef<std::ffi::OsStr>>(self, args: impl IntoIterator<Item = A>) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
+    /// What it reads, which is not shown.
+    fn input(mut self, text: String) -> Self {
+        self.command.stdin(Stdio::piped());
+        self.input = Some(text);
+        self
+    }
+
+    /// What it finds in its environment; of that only the name is shown.
+    fn secret(mut self, key: &str, value: String) -> Self {
+        self.command.env(key, value);
+        self.shown = format!("{key}=… {}", self.shown);
+        self
+    }
+
+    fn show(&self) {
+        progress::say(format_args!("    {}", self.shown));
+    }
+
+    fn missing(&self) -> String {
+        let name = self.shown.split(' ').next().unwrap_or_default();
+        let place = match name {
+            "kind" => ": https://kind.sigs.k8s.io/docs/user/quick-start#installation",
+            "kubectl" => ": https://kubernetes.io/docs/tasks/tools",
+            _ => "",
+        };
+        format!("{name} cannot be started; is it installed?{place}")
+    }
+}
+
+/// Another command of ours.
+fn own() -> Result<Run> {
+    let own = std::env::current_exe().context("this program does not know where it lies")?;
+    Ok(Run::new(own, "cargo stampede"))
+}
+
+fn program(name: &str) -> Run {
+    Run::new(name, name)
+}
+
+fn kubectl() -> Run {
+    program("kubectl").args([CONTEXT, "--namespace", NAMESPACE])
+}
+
+/// Runs a step, with its output as it comes.
+async fn run(step: &str, mut run: Run, mend: &str) -> Result<()> {
+    progress::say(format_args!("==> {step}"));
+    run.show();
+    let mut child = run.command.spawn().with_context(|| run.missing())?;
+    if let (Some(text), Some(mut stdin)) = (run.input.take(), child.stdin.take()) {
+        // Who does not read it ends with an error of its own.
+        drop(stdin.write_all(text.as_bytes()).await);
+    }
+    let status = child.wait().await?;
+    if status.success() {
+        return Ok(());
+    }
+    bail!("{} failed ({status}); {mend}", run.shown)
+}
+
+/// What a command says.
+async fn answer(mut run: Run) -> Result<String> {
+    let output = run.command.stderr(Stdio::inherit()).output().await.with_context(|| run.missing())?;
+    ensure!(output.status.success(), "{} failed ({})", run.shown, output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// `0.31.0`, as `kind version --quiet` says it; a development version has more behind it.
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers =
+        version.trim().trim_start_matches('v').split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = [numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)];
+    version >= VERSION_MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_kind_is_told_apart() {
+        for (version, new) in
+            [("0.31.0\n", true), ("0.24.0", true), ("v1.0.0", true), ("0.23.0", false), ("", false)]
+        {
+            assert_eq!(is_new_enough(version), new, "{version}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_what_runs_without_its_input() {
+        let apply = kubectl().args(["apply", "-f", "-"]).input("password".to_owned());
+        assert_eq!(apply.shown, "kubectl --context=kind-stampede --namespace stampede apply -f -");
+        assert!(apply.missing().starts_with("kubectl cannot be started"));
+    }
+}
