@@ -40,6 +40,26 @@ reconcile:
 test *args:
     cargo stampede test {{args}}
 
+# a cluster on this machine with kind: three nodes, each a zone
+kind-up:
+    cargo stampede kind up
+
+# build the images and load them into its nodes
+kind-load:
+    cargo stampede kind load
+
+# apply secrets and manifests, wait until everything is ready, make three shows
+kind-deploy *args:
+    cargo stampede kind deploy {{args}}
+
+# buy, send a stampede of buyers, verify
+kind-test:
+    cargo stampede kind test
+
+# delete the cluster and everything in it
+kind-down:
+    cargo stampede kind down
+
 # what decides a landing: format, lints, layers, licences, documentation, tests
 ci:
     bash .ci/run

@@ -1,6 +1,6 @@
 //! The commands and their options.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -95,6 +95,14 @@ pub(crate) struct Place {
     state: Option<PathBuf>,
 }
 
+/// Which cluster.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ClusterPlace {
+    /// Folder of its secrets: who loses it cannot reach the data [default: .stampede-cluster in the checkout]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
 /// Options of `up`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Up {
@@ -179,6 +187,13 @@ pub(crate) struct Test {
     pub(crate) filter: Vec<String>,
 }
 
+impl ClusterPlace {
+    /// The folder, made when it is missing.
+    pub(crate) fn create(&self) -> anyhow::Result<StateDir> {
+        StateDir::create(&self.state.clone().map_or_else(StateDir::cluster_root, Ok)?)
+    }
+}
+
 impl Place {
     /// The folder, made when it is missing.
     pub(crate) fn create(&self) -> anyhow::Result<StateDir> {
@@ -213,11 +228,6 @@ impl Place {
         let state = self.existing()?;
         let run = RunFile::running(&state)?;
         Ok((run.urls.gateway, Some(Secrets::open(&state)?.operator_token()?)))
-    }
-
-    /// The folder, if one was named.
-    pub(crate) fn named(&self) -> Option<&Path> {
-        self.state.as_deref()
     }
 
     fn root(&self) -> anyhow::Result<PathBuf> {

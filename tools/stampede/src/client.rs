@@ -296,9 +296,11 @@ impl Client {
     pub async fn tokens_url(&self, named: Option<&str>) -> Result<String> {
         match named {
             Some(named) => Ok(named.to_owned()),
-            None => {
-                Ok(self.test_cards().await.context("nobody says where card tokens are given out")?.tokens_url)
-            }
+            None => Ok(self
+                .test_cards()
+                .await
+                .context("nobody says where card tokens are given out; name it with --tokens-url")?
+                .tokens_url),
         }
     }
 

@@ -14,6 +14,8 @@ use anyhow::{Context, bail};
 
 /// The folder's name inside a checkout.
 const DEFAULT_FOLDER: &str = ".stampede";
+/// The same of a cluster, whose secrets must outlive an `up --fresh`.
+const CLUSTER_FOLDER: &str = ".stampede-cluster";
 /// What `--fresh` leaves alone: the lock that is held while it wipes, the downloaded programs, and the output of
 /// the very `up --detach` that wipes.
 const KEPT_BY_WIPE: [&str; 4] = ["lock", "venv", "venv.lock", "up.out"];
@@ -60,8 +62,17 @@ impl StateDir {
     /// # Errors
     /// When we are not inside a checkout.
     pub fn default_root() -> anyhow::Result<PathBuf> {
+        Self::in_workspace(DEFAULT_FOLDER)
+    }
+
+    /// The folder of a cluster, inside the checkout we work in.
+    pub(crate) fn cluster_root() -> anyhow::Result<PathBuf> {
+        Self::in_workspace(CLUSTER_FOLDER)
+    }
+
+    fn in_workspace(folder: &str) -> anyhow::Result<PathBuf> {
         match workspace() {
-            Some(workspace) => Ok(workspace.join(DEFAULT_FOLDER)),
+            Some(workspace) => Ok(workspace.join(folder)),
             None => bail!("not inside a checkout of Stampede; name a state folder with --state <DIR>"),
         }
     }

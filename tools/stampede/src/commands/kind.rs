@@ -11,7 +11,7 @@ use stampede_contracts::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::cli::Place;
+use crate::cli::ClusterPlace;
 use crate::cluster::{self, NAMESPACE};
 use crate::infra::postgres::VERIFIER;
 use crate::provision::OPERATOR;
@@ -22,8 +22,6 @@ use crate::{progress, state};
 const CLUSTER: &str = "stampede";
 /// What kubectl calls it: nothing here may ever reach another cluster.
 const CONTEXT: &str = "--context=kind-stampede";
-/// Where deploy/kind/cluster.yaml maps the gateway's port to.
-const GATEWAY: &str = "http://localhost:8080";
 /// The longest wait for everything to be ready; the first time foreign images are pulled.
 const READY_LIMIT: &str = "--timeout=10m";
 /// The first whose network obeys NetworkPolicies.
@@ -42,7 +40,7 @@ pub(crate) enum Kind {
     /// Apply secrets and manifests, wait until everything is ready, make three shows.
     Deploy(Deploy),
     /// Buy, send a stampede of buyers, and verify what must always hold.
-    Test(Place),
+    Test(Target),
     /// Delete the cluster and everything in it.
     Down,
 }
@@ -51,10 +49,20 @@ pub(crate) enum Kind {
 #[derive(clap::Args, Debug)]
 pub(crate) struct Deploy {
     #[command(flatten)]
-    place: Place,
+    target: Target,
     /// What is applied.
     #[arg(long, value_name = "DIR", default_value = "k8s/overlays/kind")]
     overlay: PathBuf,
+}
+
+/// Whom a step is about.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Target {
+    #[command(flatten)]
+    place: ClusterPlace,
+    /// Where deploy/kind/cluster.yaml maps the gateway's port to.
+    #[arg(long, default_value = "http://localhost:8080")]
+    url: String,
 }
 
 impl Kind {
@@ -72,10 +80,10 @@ impl Kind {
             }
             Self::Deploy(options) => {
                 options.run(&workspace).await?;
-                ("platform", "cargo stampede kind test, or: curl -s http://localhost:8080/v1/shows")
+                ("platform", "cargo stampede kind test")
             }
-            Self::Test(place) => {
-                test(&place).await?;
+            Self::Test(target) => {
+                test(&target).await?;
                 ("test", "cargo stampede kind down, or look around: kubectl -n stampede get pods")
             }
             Self::Down => {
@@ -131,7 +139,7 @@ async fn load_images(workspace: &Path) -> Result<()> {
 
 impl Deploy {
     async fn run(self, workspace: &Path) -> Result<()> {
-        let secrets = Secrets::open(&self.place.create()?)?;
+        let secrets = Secrets::open(&self.target.place.create()?)?;
         let no_cluster = "is the cluster there? cargo stampede kind up";
         let namespace = kubectl().args(["apply", "-f"]).arg(workspace.join("k8s/base/namespace.yaml"));
         run("make the namespace", namespace, no_cluster).await?;
@@ -159,24 +167,31 @@ impl Deploy {
             let wait = kubectl().args(["rollout", "status", name, READY_LIMIT]);
             run("wait until it is ready", wait, mend).await?;
         }
-        let seed =
-            own()?.secret("OPERATOR_TOKEN", secrets.operator_token()?).args(["seed", "--url", GATEWAY]);
-        run("make three shows", seed, "does something else listen at http://localhost:8080?").await
+        let seed = own()?.secret("OPERATOR_TOKEN", secrets.operator_token()?).args([
+            "seed",
+            "--url",
+            &self.target.url,
+        ]);
+        let mend = "the gateway is ready: does something else listen at its port of this machine?";
+        run("make three shows", seed, mend).await
     }
 }
 
 /// One purchase, then many, then the verifier over two forwarded ports.
-async fn test(place: &Place) -> Result<()> {
-    let state = place.create()?;
+async fn test(target: &Target) -> Result<()> {
+    let (state, url) = (target.place.create()?, target.url.as_str());
     let secrets = Secrets::open(&state)?;
     let not_there =
-        "does it answer? curl -s http://localhost:8080/v1/shows; if not: cargo stampede kind deploy";
-    run("buy two tickets", own()?.args(["buy", "--url", GATEWAY]), not_there).await?;
+        "is it ready? kubectl -n stampede get pods; if it was never deployed: cargo stampede kind deploy";
+    run("buy two tickets", own()?.args(["buy", "--url", url]), not_there).await?;
 
-    let history = state.root().join(format!("kind/{}.jsonl", Timestamp::now().to_string().replace(':', "-")));
+    let history =
+        state.root().join(format!("history/{}.jsonl", Timestamp::now().to_string().replace(':', "-")));
     let stampede = own()?
         .secret("OPERATOR_TOKEN", secrets.operator_token()?)
-        .args(["load", "--url", GATEWAY, "--buyers", BUYERS, "--rate", RATE, "--history"])
+        .args(["load", "--url", url, "--buyers", BUYERS, "--rate", RATE, "--state"])
+        .arg(state.root())
+        .arg("--history")
         .arg(&history);
     run("send a stampede of buyers", stampede, "the timeline of an order says what became of it").await?;
 
@@ -189,7 +204,9 @@ async fn test(place: &Place) -> Result<()> {
     let verify = own()?
         .secret("VERIFIER_DATABASE_URL", database)
         .secret("NATS_PASSWORD", secrets.nats_password(OPERATOR)?)
-        .args(["verify", "--nats-url", &format!("nats://127.0.0.1:{}", nats.port), "--history"])
+        .args(["verify", "--nats-url", &format!("nats://127.0.0.1:{}", nats.port), "--state"])
+        .arg(state.root())
+        .arg("--history")
         .arg(&history);
     run("verify what must always hold", verify, "the report above names the rule that is broken").await
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::Place;
+use crate::cli::ClusterPlace;
 use crate::cluster;
 use crate::progress;
 use crate::secrets::Secrets as Kept;
@@ -15,7 +15,7 @@ use crate::state::StateDir;
 #[derive(Args, Debug)]
 pub(crate) struct Secrets {
     #[command(flatten)]
-    place: Place,
+    place: ClusterPlace,
     /// Write them into this folder, as files for deploy/compose.yaml. They are kept there as well, unless --state is given.
     #[arg(long, value_name = "DIR")]
     compose: Option<PathBuf>,
@@ -30,7 +30,7 @@ impl Secrets {
                 }
             }
             Some(folder) => {
-                let state = match self.place.named() {
+                let state = match &self.place.state {
                     Some(named) => StateDir::create(named)?,
                     None => StateDir::create(&folder.join("state"))?,
                 };

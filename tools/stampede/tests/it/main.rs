@@ -4,6 +4,7 @@
 
 mod data;
 mod features;
+mod kind;
 mod life;
 mod rights;
 mod verify;
