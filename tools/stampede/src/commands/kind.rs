@@ -145,7 +145,8 @@ impl Deploy {
         run("make the namespace", namespace, no_cluster).await?;
 
         let manifests: String = cluster::manifests(&secrets)?.iter().map(ToString::to_string).collect();
-        let apply = kubectl().args(["apply", "-f", "-"]).input(manifests);
+        // By the server, or they would be kept a second time, in an annotation.
+        let apply = kubectl().args(["apply", "--server-side", "-f", "-"]).input(manifests);
         run("apply the secrets (cargo stampede secrets)", apply, no_cluster).await?;
 
         // A Job cannot be changed.
