@@ -113,6 +113,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn a_message_has_the_line_that_mends_it() {
         // A shell is linked dynamically wherever Rust's own tools run.
         let refused = inspect(Path::new("/bin/sh")).unwrap_err().to_string();

@@ -78,6 +78,7 @@ mod tests {
     use crate::scratch::Scratch;
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn it_holds_the_program_and_whom_it_trusts_open_to_everybody() {
         let scratch = Scratch::new("root").unwrap();
         let program = scratch.path().join("program");
