@@ -25,7 +25,7 @@ use crate::services::SERVICES;
 pub(crate) async fn run(binaries: &Binaries) -> Result<()> {
     let namespaces = Namespaces::check().await?;
     let names = Names::serve().await?;
-    progress::say(format_args!("\neach in its own root, {}", names.described()));
+    progress::say("\neach in its own root, where it finds nobody:");
     let mut wrong = 0;
     for image in super::all() {
         let scratch = Scratch::new("try")?;

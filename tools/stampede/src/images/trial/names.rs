@@ -10,9 +10,13 @@ use tokio_util::task::AbortOnDropHandle;
 /// In `/etc/hosts`.
 pub(super) const IN_HOSTS: &str = "hosts.stampede.test";
 /// Known to the name server alone.
-pub(super) const IN_DNS: &str = "dns.stampede.test";
+const IN_DNS: &str = "dns.stampede.test";
 /// Known to nobody.
-pub(super) const UNKNOWN: &str = "unknown.stampede.test";
+const UNKNOWN: &str = "unknown.stampede.test";
+
+/// What is said of a host that was found and on which nobody listens, and of one that was not found.
+pub(super) const REFUSED: &str = "Connection refused";
+const NOT_FOUND: &str = "failed to lookup address information";
 
 /// Where our name server is: an address of this machine that nobody else uses. `resolv.conf` can name no other port.
 const SERVER: Ipv4Addr = Ipv4Addr::new(127, 83, 84, 65);
@@ -49,15 +53,18 @@ impl Names {
         }
     }
 
-    /// Names that lead to this machine.
-    pub(super) fn known(&self) -> &'static [&'static str] {
-        if self.server.is_some() { &[IN_HOSTS, IN_DNS] } else { &[IN_HOSTS] }
+    /// All that can be tried here, and what should be said of each; nobody listens on any.
+    pub(super) fn all(&self) -> Vec<(&'static str, &'static str)> {
+        let mut all = vec![(IN_HOSTS, REFUSED), (UNKNOWN, NOT_FOUND)];
+        all.extend(self.server.is_some().then_some((IN_DNS, REFUSED)));
+        all
     }
 
+    /// What is looked up.
     pub(super) fn described(&self) -> &'static str {
         match self.server {
-            Some(_) => "names from /etc/hosts and from a name server",
-            None => "names from /etc/hosts (only root may be a name server, so none is asked)",
+            Some(_) => "names of /etc/hosts, of DNS, of nobody",
+            None => "names of /etc/hosts, of nobody (not of DNS: only root may be a name server)",
         }
     }
 }

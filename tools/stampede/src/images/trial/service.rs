@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 use super::Report;
 use super::inside;
 use super::jail::Jail;
-use super::names::{IN_HOSTS, Names, UNKNOWN};
+use super::names::{IN_HOSTS, Names, REFUSED};
 use super::run::Run;
 use crate::env;
 use crate::layout::{Layout, PublicPorts};
@@ -22,9 +22,6 @@ use crate::state::StateDir;
 
 /// Half a day from UTC, so that a process which took notice of it would be seen.
 const ELSEWHERE: &str = "XXX-12";
-/// What is said of a host that is there when nobody listens, and of a host that is not.
-const REFUSED: &str = "Connection refused";
-const NO_SUCH_HOST: &str = "failed to lookup address information";
 
 type Pairs = Vec<(String, String)>;
 
@@ -42,10 +39,15 @@ pub(super) async fn checks(service: &Service, jail: &Jail, names: &Names, report
     let scratch = Scratch::new("try")?;
     let began = Instant::now();
     let settings = Settings::of(service, &scratch)?;
-    let asked = settings.asked_for(jail).await;
-    report.tell(began, asked.as_ref().map(|asked| format!("asks for {}", keys(asked))).map_err(told));
-    // Without its settings it does not come so far as to do anything else.
-    let Ok(asked) = asked else { return Ok(()) };
+    let asked = match settings.asked_for(jail).await {
+        Ok(asked) => asked,
+        // Without its settings it does not come so far as to do anything else.
+        Err(error) => {
+            report.tell(began, Err(error));
+            return Ok(());
+        }
+    };
+    report.tell(began, Ok(format!("asks for {}", keys(&asked))));
 
     let began = Instant::now();
     report.tell(began, settings.waits(service, &asked, jail).await);
@@ -116,8 +118,7 @@ impl Settings {
 
     /// Every name leads to where it should, and one that nobody knows is called so.
     async fn finds(&self, service: &Service, asked: &Pairs, jail: &Jail, names: &Names) -> Result<String> {
-        let known = names.known().iter().map(|name| (*name, REFUSED));
-        for (name, error) in known.chain([(UNKNOWN, NO_SUCH_HOST)]) {
+        for (name, error) in names.all() {
             let mut run = Run::start(jail.command(&[], &self.env(asked, name)?)?)?;
             let waiting = Waiting::first(&mut run).await?;
             ensure!(
@@ -127,7 +128,7 @@ impl Settings {
                 waiting.fields.error
             );
         }
-        Ok(format!("finds {}; says that nobody knows {UNKNOWN}", names.known().join(", ")))
+        Ok(names.described().to_owned())
     }
 
     /// An environment in which Postgres and NATS are said to be on that host.
@@ -185,10 +186,6 @@ fn at_host(url: &str, host: &str) -> Result<String> {
 
 fn keys(pairs: &Pairs) -> String {
     pairs.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-fn told(error: &anyhow::Error) -> anyhow::Error {
-    anyhow::anyhow!("{error:#}")
 }
 
 #[cfg(test)]

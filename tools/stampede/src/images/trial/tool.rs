@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::Report;
 use super::jail::Jail;
-use super::names::{Names, UNKNOWN};
+use super::names::Names;
 use super::run::Run;
 use crate::images::VERSION;
 use crate::ports::Ports;
@@ -43,8 +43,7 @@ async fn cannot_write(jail: &Jail) -> Result<String> {
 
 async fn provision(jail: &Jail, names: &Names) -> Result<String> {
     let port = Ports::default().free()?;
-    let known = names.known().iter().map(|name| (*name, "Connection refused"));
-    for (name, error) in known.chain([(UNKNOWN, "failed to lookup address information")]) {
+    for (name, error) in names.all() {
         let url = format!("nats://{name}:{port}");
         let env = [("NATS_URL", url.as_str()), ("NATS_PASSWORD", "secret")];
         let env = env.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -56,5 +55,5 @@ async fn provision(jail: &Jail, names: &Names) -> Result<String> {
             "of {url} it should say {error:?}, and says {said:?}"
         );
     }
-    Ok(format!("finds {}; says that nobody knows {UNKNOWN}", names.known().join(", ")))
+    Ok(names.described().to_owned())
 }
