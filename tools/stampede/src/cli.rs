@@ -180,10 +180,10 @@ pub(crate) struct Images {
     /// Keep each image's root file system as a folder in here.
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
-    /// Write an archive an image, for `kind load image-archive`, `ctr images import` or `docker load`. No engine is needed.
+    /// Write an archive an image, for `kind load image-archive`, `ctr images import` or `docker load`.
     #[arg(long, value_name = "DIR")]
     pub(crate) archive: Option<PathBuf>,
-    /// Who keeps the images [default: the first that answers, unless --archive or --try is given]
+    /// Who gets the images [default: the first that answers, or nobody with --archive, --root or --try]
     #[arg(long)]
     pub(crate) engine: Option<Engine>,
     /// Start each binary in its own root file system, as in a container, and look at what it does.

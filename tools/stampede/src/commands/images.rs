@@ -15,30 +15,39 @@ use crate::scratch::Scratch;
 use crate::{cli, progress, state};
 
 pub(crate) async fn run(options: &cli::Images) -> anyhow::Result<ExitCode> {
+    let elsewhere = options.archive.is_some() || options.root.is_some() || options.trial;
     // Before a long build: whoever has no engine should not have to wait for that news.
-    let engine = match (&options.engine, &options.archive, options.trial) {
-        (None, Some(_), _) | (None, None, true) => None,
-        (&chosen, _, _) => Some(Engine::find(chosen).await?),
+    let engine = match options.engine {
+        None if elsewhere => None,
+        chosen => Some(Engine::find(chosen).await?),
     };
     let binaries = binaries(options).await?;
-    let scratch = Scratch::new("images")?;
-    let folder = options.root.clone().unwrap_or_else(|| scratch.path().join("roots"));
-    let roots = make_roots(&binaries, &folder)?;
     if options.trial {
         trial::run(&binaries).await?;
     }
-    if engine.is_some() || options.archive.is_some() {
-        let archives = options.archive.clone().unwrap_or_else(|| scratch.path().join("archives"));
-        let packed = pack(&roots, &archives)?;
-        if let Some(engine) = engine {
-            load(engine, &packed).await?;
-        }
-        show(&packed);
-        if let Some(folder) = &options.archive {
-            progress::say(format_args!("\nas archives: {}/*.tar", folder.display()));
-        }
+    if engine.is_some() || options.archive.is_some() || options.root.is_some() {
+        make(options, &binaries, engine).await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is not asked for is made in a folder that goes away.
+async fn make(options: &cli::Images, binaries: &Binaries, engine: Option<Engine>) -> anyhow::Result<()> {
+    let scratch = Scratch::new("images")?;
+    let folder = |chosen: &Option<PathBuf>, own| chosen.clone().unwrap_or_else(|| scratch.path().join(own));
+    let roots = make_roots(binaries, &folder(&options.root, "roots"))?;
+    if engine.is_none() && options.archive.is_none() {
+        return Ok(());
+    }
+    let packed = pack(&roots, &folder(&options.archive, "archives"))?;
+    if let Some(engine) = engine {
+        load(engine, &packed).await?;
+    }
+    show(&packed);
+    if let Some(folder) = &options.archive {
+        progress::say(format_args!("\nas archives: {}/*.tar", folder.display()));
+    }
+    Ok(())
 }
 
 async fn binaries(options: &cli::Images) -> anyhow::Result<Binaries> {

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
+use super::Architecture;
 use crate::cargo::{self, Binaries};
 use crate::infra::packages::Missing;
 use crate::state;
@@ -28,7 +29,7 @@ const NO_LIBRARY: Missing = Missing {
 /// Builds all programs for release, linked statically; cargo shows its progress on standard error.
 pub(crate) async fn build() -> anyhow::Result<Binaries> {
     let workspace = state::workspace().context("not inside a checkout, so there is nothing to build")?;
-    let target = target(std::env::consts::OS, std::env::consts::ARCH)?;
+    let target = architecture(std::env::consts::OS, std::env::consts::ARCH)?.target();
     let cc = Command::new("cc").arg("-print-file-name=libc.a").output();
     library(&cc.with_context(|| NO_COMPILER.instructions())?.stdout)?;
     let mut command = cargo::cargo();
@@ -36,19 +37,19 @@ pub(crate) async fn build() -> anyhow::Result<Binaries> {
     for image in super::all() {
         command.args(["--package", image.package]);
     }
-    // The target is named, so that programs which run only while others are compiled are built as always.
+    // The target is named, so that the flag is not for procedural macros: the compiler loads them, and cannot if static.
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     command.env("RUSTFLAGS", format!("{flags} {STATIC}").trim()).env_remove("CARGO_ENCODED_RUSTFLAGS");
-    // Without line tables, which are half of a binary.
-    command.envs([("CARGO_PROFILE_RELEASE_DEBUG", "false"), ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")]);
+    // Without line tables and symbols: an image is for running, and small.
+    command.envs([("CARGO_PROFILE_RELEASE_DEBUG", "false"), ("CARGO_PROFILE_RELEASE_STRIP", "symbols")]);
     cargo::programs(command).await
 }
 
-/// Rust's name of what containers on this machine run.
-fn target(os: &str, arch: &str) -> anyhow::Result<&'static str> {
+/// What containers on this machine run.
+fn architecture(os: &str, arch: &str) -> anyhow::Result<Architecture> {
     match (os, arch) {
-        ("linux", "x86_64") => Ok("x86_64-unknown-linux-gnu"),
-        ("linux", "aarch64") => Ok("aarch64-unknown-linux-gnu"),
+        ("linux", "x86_64") => Ok(Architecture::Amd64),
+        ("linux", "aarch64") => Ok(Architecture::Arm64),
         _ => {
             bail!("images are built on Linux, x86_64 or aarch64; this is {os}, {arch}: use deploy/Dockerfile")
         }
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     fn elsewhere_there_is_the_dockerfile() {
-        assert_eq!(target("linux", "aarch64").unwrap(), "aarch64-unknown-linux-gnu");
-        assert!(target("macos", "aarch64").unwrap_err().to_string().contains("deploy/Dockerfile"));
+        assert_eq!(architecture("linux", "aarch64").unwrap(), Architecture::Arm64);
+        assert!(architecture("macos", "aarch64").unwrap_err().to_string().contains("deploy/Dockerfile"));
     }
 }

@@ -30,10 +30,10 @@ pub(crate) fn inspect(program: &Path) -> anyhow::Result<Architecture> {
     })?;
     let (architecture, linkage) =
         header(&bytes).with_context(|| format!("{} is no program for Linux", program.display()))?;
+    let (shown, target) = (program.display(), architecture.target());
     ensure!(
         linkage == Linkage::Static,
-        "{} is not linked statically; leave --no-build out, or: RUSTFLAGS=\"-C target-feature=+crt-static\" cargo build --workspace --bins",
-        program.display()
+        "{shown} is not linked statically; leave --no-build out, or:\n  RUSTFLAGS=\"-C target-feature=+crt-static\" cargo build --workspace --bins --target {target}\nand --binaries target/{target}/debug"
     );
     Ok(architecture)
 }
@@ -43,6 +43,14 @@ impl Architecture {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
+        }
+    }
+
+    /// The same in Rust's words, with the C library of GNU.
+    pub(crate) fn target(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64-unknown-linux-gnu",
+            Self::Arm64 => "aarch64-unknown-linux-gnu",
         }
     }
 }
@@ -118,5 +126,6 @@ mod tests {
         // A shell is linked dynamically wherever Rust's own tools run.
         let refused = inspect(Path::new("/bin/sh")).unwrap_err().to_string();
         assert!(refused.contains("/bin/sh") && refused.contains("+crt-static"), "{refused}");
+        assert!(refused.contains("--target") && refused.contains("--binaries"), "{refused}");
     }
 }

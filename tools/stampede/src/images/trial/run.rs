@@ -63,6 +63,11 @@ impl Run {
         Ok(self.child.wait().await?)
     }
 
+    /// Ends it, and waits until its ports are free.
+    pub(super) async fn stop(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
     pub(super) fn said(&self) -> String {
         self.said.join("\n")
     }

@@ -77,6 +77,7 @@ impl Settings {
         loop {
             let mut run = Run::start(jail.command(&[], &self.env(&asked, IN_HOSTS)?)?)?;
             if run.until(Waiting::read).await?.is_some() {
+                run.stop().await?;
                 ensure!(!asked.is_empty(), "it starts without any of its secrets");
                 return Ok(asked);
             }
@@ -94,7 +95,13 @@ impl Settings {
     async fn waits(&self, service: &Service, asked: &Pairs, jail: &Jail) -> Result<String> {
         let began = OffsetDateTime::now_utc();
         let mut run = Run::start(jail.command(&[], &self.env(asked, IN_HOSTS)?)?)?;
-        let waiting = Waiting::first(&mut run).await?;
+        let outcome = self.look_at(&mut run, began, service).await;
+        run.stop().await?;
+        outcome
+    }
+
+    async fn look_at(&self, run: &mut Run, began: OffsetDateTime, service: &Service) -> Result<String> {
+        let waiting = Waiting::first(run).await?;
         ensure!(waiting.message == expected(service), "it waits for something else: {:?}", waiting.message);
         ensure!(
             waiting.fields.error.contains(REFUSED),
@@ -120,7 +127,9 @@ impl Settings {
     async fn finds(&self, service: &Service, asked: &Pairs, jail: &Jail, names: &Names) -> Result<String> {
         for (name, error) in names.all() {
             let mut run = Run::start(jail.command(&[], &self.env(asked, name)?)?)?;
-            let waiting = Waiting::first(&mut run).await?;
+            let waiting = Waiting::first(&mut run).await;
+            run.stop().await?;
+            let waiting = waiting?;
             ensure!(
                 waiting.message == expected(service) && waiting.fields.error.contains(error),
                 "of the host {name} it should say {error:?}, and says {:?}: {:?}",
