@@ -72,6 +72,10 @@ bench what="resilience" *args:
 nightly:
     bash .ci/nightly
 
+# container images of everything: static programs, nothing is pulled (--archive DIR needs no engine, --try starts each)
+images *args:
+    cargo stampede images {{args}}
+
 # format the code
 fmt:
     cargo fmt --all

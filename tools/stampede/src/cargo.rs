@@ -57,6 +57,9 @@ impl Binaries {
     }
 }
 
+/// Why nothing can be built.
+pub(crate) const NO_CARGO: &str = "cargo cannot be started; it comes with Rust: https://rustup.rs";
+
 /// A line of cargo's `--message-format=json`, as far as we read it.
 #[derive(Debug, Deserialize)]
 struct Message {
@@ -75,14 +78,20 @@ pub(crate) fn cargo() -> Command {
 pub(crate) async fn build(profile: Profile) -> anyhow::Result<Binaries> {
     let workspace = state::workspace().context("not inside a checkout, so there is nothing to build")?;
     let mut command = cargo();
-    command.arg("build").args(["--message-format", "json-render-diagnostics"]).current_dir(&workspace);
+    command.arg("build").current_dir(&workspace);
     for service in SERVICES {
         command.args(["--package", service.package]);
     }
     if profile == Profile::Release {
         command.arg("--release");
     }
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo cannot be started")?;
+    programs(command).await
+}
+
+/// Runs that build of all services, and finds what it made.
+pub(crate) async fn programs(mut command: Command) -> anyhow::Result<Binaries> {
+    command.args(["--message-format", "json-render-diagnostics"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().context(NO_CARGO)?;
     let output = child.stdout.take().context("cargo's output is closed")?;
     let mut lines = BufReader::new(output).lines();
     let mut folder = None;

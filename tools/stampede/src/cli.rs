@@ -8,10 +8,11 @@ use stampede_bus::{Bus, Settings};
 
 use crate::commands::dead_letters::DeadLetters;
 use crate::commands::{
-    bench, blueprint, buy, check, check_layers, down, kind, load, policies, provision, reconcile, restart,
-    secrets, seed, status, test, up, verify,
+    bench, blueprint, buy, check, check_layers, down, images, kind, load, policies, provision, reconcile,
+    restart, secrets, seed, status, test, up, verify,
 };
 use crate::control::Keep;
+use crate::images::engine::Engine;
 use crate::provision::OPERATOR;
 use crate::run_file::RunFile;
 use crate::secrets::Secrets;
@@ -67,6 +68,8 @@ enum Command {
     Policies(policies::Policies),
     /// Make or update the streams, buckets and consumers of NATS.
     Provision(Provision),
+    /// Build container images of all services and of this program: one static binary each, and nothing else.
+    Images(Images),
     /// Make the three shows that `up` makes, at a gateway that `up` did not start.
     Seed(seed::Seed),
     /// Print the secrets of a cluster as manifests, made once and kept in the state folder.
@@ -180,6 +183,29 @@ pub(crate) struct Provision {
     pub(crate) stream_replicas: usize,
 }
 
+/// Options of `images`.
+#[derive(Args, Debug)]
+pub(crate) struct Images {
+    /// Use binaries that are built already; they must be linked statically.
+    #[arg(long)]
+    pub(crate) no_build: bool,
+    /// Where they are [default: beside this program]
+    #[arg(long, value_name = "DIR", requires = "no_build")]
+    pub(crate) binaries: Option<PathBuf>,
+    /// Keep each image's root file system as a folder in here.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Write an archive an image, for `kind load image-archive`, `ctr images import` or `docker load`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) archive: Option<PathBuf>,
+    /// Who gets the images [default: the first that answers, or nobody with --archive, --root or --try]
+    #[arg(long)]
+    pub(crate) engine: Option<Engine>,
+    /// Start each binary in its own root file system, as in a container, and look at what it does.
+    #[arg(long = "try")]
+    pub(crate) trial: bool,
+}
+
 /// Options of `test`.
 #[derive(Args, Debug)]
 pub(crate) struct Test {
@@ -266,6 +292,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::DeadLetters(letters) => letters.run().await,
         Command::Policies(policies) => policies.run().await,
         Command::Provision(options) => provision::run(&options).await,
+        Command::Images(options) => images::run(&options).await,
         Command::Test(options) => test::run(&options.filter).await,
         Command::Bench(bench) => bench.run().await,
         Command::Blueprint(blueprint) => blueprint.run(),

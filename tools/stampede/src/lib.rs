@@ -10,6 +10,7 @@ mod commands;
 pub mod control;
 mod env;
 mod http;
+mod images;
 mod infra;
 mod layers;
 mod layout;

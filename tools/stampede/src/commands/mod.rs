@@ -7,6 +7,7 @@ pub(crate) mod check;
 pub(crate) mod check_layers;
 pub(crate) mod dead_letters;
 pub(crate) mod down;
+pub(crate) mod images;
 pub(crate) mod kind;
 pub(crate) mod load;
 pub(crate) mod policies;

@@ -4,6 +4,8 @@
 
 mod data;
 mod features;
+#[cfg(target_os = "linux")]
+mod images;
 mod kind;
 mod life;
 mod rights;
