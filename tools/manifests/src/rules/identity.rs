@@ -66,3 +66,19 @@ pub fn images_are_of_this_version(rendering: &Rendering, code: &Code) -> Vec<Str
     }
     faults
 }
+
+/// What a server never lets anybody change is the same in the next version: selectors, and labels of volumes.
+pub fn what_cannot_change_has_no_version(rendering: &Rendering, _: &Code) -> Vec<String> {
+    let mut faults = Vec::new();
+    for object in rendering.objects.iter().filter(|object| object["kind"] != "Job") {
+        let spec = &object["spec"];
+        let claims = spec["volumeClaimTemplates"].as_array().into_iter().flatten();
+        let claims = claims.map(|claim| ("volumeClaimTemplates", &claim["metadata"]["labels"]));
+        for (field, labels) in claims.chain([("selector", &spec["selector"]["matchLabels"])]) {
+            if !labels[format!("{PREFIX}version")].is_null() {
+                faults.push(format!("{}, {field}: it names a version", title(object)));
+            }
+        }
+    }
+    faults
+}

@@ -14,7 +14,7 @@ pub use copies::{
     autoscalers_scale_what_is_there, budgets_leave_room_to_drain, only_two_doors_are_open,
     requests_fit_on_a_laptop,
 };
-pub use identity::{everything_is_labelled, images_are_of_this_version};
+pub use identity::{everything_is_labelled, images_are_of_this_version, what_cannot_change_has_no_version};
 pub use names::{selectors_mean_pods, services_lead_to_ports};
 pub use network::{arrows, arrows_are_those_of_the_blueprints, policies_lead_somewhere};
 pub use pods::{

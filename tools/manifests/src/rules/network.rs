@@ -206,7 +206,7 @@ pub fn arrows(rendering: &Rendering) -> (BTreeSet<String>, Vec<String>) {
                     free || named || open.iter().any(|side| side.peers.is_empty() && side.opens(to, port));
                 let arrow = format!("{} -> {}:{port}", from.name, to.name);
                 match (leaves, enters) {
-                    (true, true) => drop(arrows.insert(arrow)),
+                    (true, true) => arrows.extend([arrow]),
                     (true, false) => halves.push(format!("{arrow}: {} does not let it in", to.name)),
                     (false, true) if named => halves.push(format!("{arrow}: {} is not let out", from.name)),
                     (false, _) => {}
@@ -253,7 +253,7 @@ fn expected(rendering: &Rendering, code: &Code) -> BTreeSet<String> {
     let mut arrows: BTreeSet<String> = ["provision -> nats:client".to_owned()].into();
     for (name, service) in &code.services {
         let blueprint = &service.blueprint;
-        let mut to = |target: &str| drop(arrows.insert(format!("{name} -> {target}")));
+        let mut to = |target: &str| arrows.extend([format!("{name} -> {target}")]);
         if uses_nats(blueprint) {
             to("nats:client");
         }
@@ -269,8 +269,8 @@ fn expected(rendering: &Rendering, code: &Code) -> BTreeSet<String> {
             }
         }
         match blueprint.kind {
-            Kind::FrontEnd => drop(arrows.insert(format!("outside -> {name}:http"))),
-            Kind::Outside => drop(arrows.insert(format!("outside -> {name}:tokens"))),
+            Kind::FrontEnd => arrows.extend([format!("outside -> {name}:http")]),
+            Kind::Outside => arrows.extend([format!("outside -> {name}:tokens")]),
             // Over HTTP such a service is asked by the third party that it calls.
             Kind::Service => arrows.extend(third_parties(blueprint, code).flat_map(|party| {
                 service.listeners.iter().map(move |listener| format!("{party} -> {name}:{listener}"))

@@ -35,6 +35,7 @@ rules_hold!(
     resources_are_asked_for_and_bounded,
     selectors_mean_pods,
     services_lead_to_ports,
+    what_cannot_change_has_no_version,
     whatever_is_used_is_there,
 );
 
