@@ -1,4 +1,4 @@
-//! What the manifests have to agree with, read from the code: settings, listeners, blueprints, metrics, versions.
+//! What the manifests have to agree with, read from the code: settings, listeners, blueprints, versions; and metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,8 +28,6 @@ pub struct Code {
     pub drain_more: Duration,
     /// How long a node waits for its database while it starts.
     pub startup: Duration,
-    /// Names of metrics as Prometheus shows them.
-    pub metrics: BTreeSet<String>,
 }
 
 /// One kind of process.
@@ -86,7 +84,6 @@ impl Code {
                 .defaults
                 .get("STARTUP_TIMEOUT_MS")
                 .context("no default of STARTUP_TIMEOUT_MS")?,
-            metrics: metrics(workspace)?,
         })
     }
 }
@@ -285,7 +282,10 @@ fn drain_more(source: &str) -> anyhow::Result<Duration> {
 }
 
 /// Every metric of libraries, services and the simulator, named as the exporter for Prometheus names it.
-fn metrics(workspace: &Path) -> anyhow::Result<BTreeSet<String>> {
+///
+/// # Errors
+/// A source cannot be read.
+pub fn metrics(workspace: &Path) -> anyhow::Result<BTreeSet<String>> {
     const KINDS: [&str; 3] = ["counter", "gauge", "histogram"];
     let is_instrument = |name: &str| {
         let (number, kind) = name.split_once('_').unwrap_or_default();

