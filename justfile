@@ -97,3 +97,14 @@ prepare folder targets="--all-targets":
 # renew the JSON Schemas of events and commands (refuses a change that breaks a reader)
 schemas:
     RENEW_SCHEMAS=1 cargo test -q -p stampede-contracts --test it
+
+# the manifests against the rules of the house and the schemas of Kubernetes, without a cluster (needs kubectl)
+manifests:
+    cargo test -q -p stampede-manifests
+    python3 -m venv target/manifests
+    target/manifests/bin/pip install -q --disable-pip-version-check -r k8s/requirements.txt
+    target/manifests/bin/python k8s/check.py
+
+# renew k8s/rendered, where a review sees what a change of the manifests does
+rendered:
+    RENEW_RENDERED=1 cargo test -q -p stampede-manifests --test it the_rendered_files

