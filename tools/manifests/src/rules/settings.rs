@@ -11,10 +11,8 @@ use crate::{Code, Rendering};
 
 /// The image of the command line.
 const COMMAND_LINE: &str = "stampede";
-/// Keys of the Job `load` that the command line is still to learn. Each goes from here when it does.
-const NOT_YET: [&str; 2] = ["TOKENS_URL", "VERIFIER_DATABASE_URL"];
 
-/// Every variable is one that the program reads, or stands in the value of one that it does.
+/// Every variable is one that the program reads.
 pub fn keys_are_read(rendering: &Rendering, code: &Code) -> Vec<String> {
     let mut faults = Vec::new();
     for one in ours(rendering) {
@@ -28,17 +26,11 @@ pub fn keys_are_read(rendering: &Rendering, code: &Code) -> Vec<String> {
         };
         let reads = |key: &str| match code.services.get(image) {
             Some(service) => service.keys.contains_key(key),
-            None => image == COMMAND_LINE && (code.command_line.contains(key) || NOT_YET.contains(&key)),
+            None => image == COMMAND_LINE && code.command_line.contains(key),
         };
-        let stands_in = |key: &str| {
-            let word = format!("$({key})");
-            variables.values().any(|source| matches!(source, Source::Text(text) if text.contains(&word)))
-        };
-        let unknown = variables.keys().filter(|key| !reads(key) && !stands_in(key));
+        let unknown = variables.keys().filter(|key| !reads(key));
         faults.extend(unknown.map(|key| format!("{}, env {key}: {image} does not read it", one.title())));
     }
-    let learned = NOT_YET.iter().filter(|key| code.command_line.contains(**key));
-    faults.extend(learned.map(|key| format!("{key}: the command line reads it now; take it out of NOT_YET")));
     faults
 }
 
@@ -104,13 +96,12 @@ fn of_ours(one: In<'_>, rendering: &Rendering, service: &crate::code::Service) -
     if ports != listeners {
         faults.push(format!("{title}, ports: {ports:?}, and its listeners are {listeners:?}"));
     }
-    let http = listeners.iter().find(|(name, _)| name == "http").map(|(_, port)| port.to_string());
-    // Who says heartbeats and answers HTTP tells others where.
-    if let Some(port) = http.filter(|_| service.required.contains("NATS_PASSWORD")) {
-        let told = matches!(variables.get("ADVERTISE"),
-            Some(Source::Text(text)) if text.rsplit(':').next() == Some(port.as_str()));
+    let has_http = listeners.iter().any(|(name, _)| name == "http");
+    // Who says heartbeats and answers HTTP tells others where: only the cluster knows.
+    if has_http && service.required.contains("NATS_PASSWORD") {
+        let told = matches!(variables.get("ADVERTISE"), Some(Source::Field));
         if !told {
-            faults.push(format!("{title}, env ADVERTISE: it does not end in :{port}"));
+            faults.push(format!("{title}, env ADVERTISE: it is not the pod's own address"));
         }
     }
     faults
