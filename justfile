@@ -49,8 +49,8 @@ kind-load:
     cargo stampede kind load
 
 # apply secrets and manifests, wait until everything is ready, make three shows
-kind-deploy *args:
-    cargo stampede kind deploy {{args}}
+kind-deploy:
+    cargo stampede kind deploy
 
 # buy, send a stampede of buyers, verify
 kind-test:

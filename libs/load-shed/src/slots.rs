@@ -108,7 +108,7 @@ impl Slots {
     /// More slots are there at once; of fewer, the free ones vanish at once and the others when they come back. The
     /// words may be guarded after it. Under the lock.
     pub(crate) fn set_limit(&self, limit: u32) {
-        let before = self.limit.swap(limit, Ordering::Relaxed);
+        let before = self.limit();
         let surplus = self.surplus.load(Ordering::Relaxed);
         if limit > before {
             let stay = surplus.min(limit - before);
@@ -116,7 +116,10 @@ impl Slots {
             for (word, share) in self.words.iter().zip(shares(limit - before - stay, self.lanes())) {
                 word.fetch_add(share, Ordering::Release);
             }
+            // Not before its slots are there, or they would be taken for calls in flight.
+            self.limit.store(limit, Ordering::Relaxed);
         } else if limit < before {
+            self.limit.store(limit, Ordering::Relaxed);
             self.guard();
             let mut too_many = u64::from(before - limit) * SLOT;
             for word in &self.words {

@@ -163,8 +163,10 @@ async fn the_urgent_are_served_and_the_others_refused_quickly() {
         served_percent(&browse),
         browse.len()
     );
-    assert!(served_percent(&pay) >= 70, "the urgent are served");
+    // Not all: the limit is halved now and then, and the machine has other things to do.
+    assert!(served_percent(&pay) >= 50, "the urgent are served");
     assert!((3..50).contains(&served_percent(&browse)), "the others get what is left");
+    assert!(served_percent(&pay) >= 2 * served_percent(&browse));
     println!("{:?}", shed.snapshot());
     assert!(p99_of_refusals(&browse) < Duration::from_millis(50));
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+
 use super::{database_url, environment, nats_passwords, roles, routes};
 use crate::infra::postgres::{SUPERUSER, VERIFIER};
 use crate::provision::OPERATOR;
@@ -63,11 +65,10 @@ impl fmt::Display for Secret {
         write!(
             f,
             "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n  namespace: {NAMESPACE}\n  labels:\n    \
-             app.kubernetes.io/part-of: stampede\ntype: {kind}\nstringData:\n"
+             app.kubernetes.io/part-of: stampede\ntype: {kind}\ndata:\n"
         )?;
         for (key, value) in pairs {
-            // A string of JSON is one of YAML, whatever is in it.
-            writeln!(f, "  {key}: {}", serde_json::Value::from(value.as_str()))?;
+            writeln!(f, "  {key}: {}", BASE64_STANDARD.encode(value))?;
         }
         Ok(())
     }
@@ -121,9 +122,6 @@ mod tests {
     #[test]
     fn a_value_with_several_lines_stays_one() {
         let secret = Secret::opaque("files", vec![("a.conf", "x: \"1\"\ny: 2\n".to_owned())]);
-        assert!(
-            secret.to_string().ends_with("stringData:\n  a.conf: \"x: \\\"1\\\"\\ny: 2\\n\"\n"),
-            "{secret}"
-        );
+        assert!(secret.to_string().ends_with("\ndata:\n  a.conf: eDogIjEiCnk6IDIK\n"), "{secret}");
     }
 }

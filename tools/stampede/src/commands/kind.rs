@@ -10,6 +10,7 @@ use clap::Subcommand;
 use stampede_contracts::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 
 use crate::cli::ClusterPlace;
 use crate::cluster::{self, NAMESPACE};
@@ -26,9 +27,12 @@ const CONTEXT: &str = "--context=kind-stampede";
 const READY_LIMIT: &str = "--timeout=10m";
 /// The first whose network obeys NetworkPolicies.
 const VERSION_MIN: [u32; 2] = [0, 24];
+const NO_ENGINE: &str = "is a container engine running? docker info";
 /// A stampede that a laptop with three nodes bears.
 const BUYERS: &str = "500";
 const RATE: &str = "10";
+/// The show that never sells out, however often this is run.
+const LARGEST: &str = "summer-festival";
 
 /// A cluster on this machine, with kind.
 #[derive(Debug, Subcommand)]
@@ -76,7 +80,11 @@ impl Kind {
             }
             Self::Load => {
                 load_images(&workspace).await?;
-                ("images", "cargo stampede kind deploy")
+                (
+                    "images",
+                    "cargo stampede kind deploy; what runs already goes on with the old ones until: kubectl -n stampede \
+                     rollout restart deployment, and the same for statefulset/payments",
+                )
             }
             Self::Deploy(options) => {
                 options.run(&workspace).await?;
@@ -98,7 +106,7 @@ impl Kind {
 }
 
 async fn up(workspace: &Path) -> Result<()> {
-    let version = answer(program("kind").args(["version", "--quiet"])).await?;
+    let version = answer(program("kind").args(["version", "--quiet"]), NO_ENGINE).await?;
     ensure!(
         is_new_enough(&version),
         "kind {} is too old: from {}.{} on its network obeys NetworkPolicies. Newer: https://kind.sigs.k8s.io",
@@ -106,7 +114,7 @@ async fn up(workspace: &Path) -> Result<()> {
         VERSION_MIN[0],
         VERSION_MIN[1]
     );
-    let there = answer(program("kind").args(["get", "clusters"])).await?;
+    let there = answer(program("kind").args(["get", "clusters"]), NO_ENGINE).await?;
     if there.lines().any(|line| line.trim() == CLUSTER) {
         progress::note("the cluster is there already; `cargo stampede kind down` deletes it");
         return Ok(());
@@ -158,11 +166,12 @@ impl Deploy {
         let mend = "a refused field names its object; kubectl kustomize shows what is applied";
         run("apply the manifests", apply, mend).await?;
 
-        let mend = "kubectl -n stampede get pods shows who is not ready, and the table in docs/guides/kubernetes.md what that \
+        let mend = "kubectl -n stampede get pods shows who is not ready, kubectl -n stampede logs job/provision why there are no streams, and the table in docs/guides/kubernetes.md what that \
                     means. ErrImagePull of localhost/stampede/…: cargo stampede kind load";
         let wait = kubectl().args(["wait", "--for=condition=complete", "job/provision", READY_LIMIT]);
         run("wait for streams and buckets", wait, mend).await?;
-        let names = answer(kubectl().args(["get", "deployment,statefulset", "-o", "name"])).await?;
+        let names =
+            answer(kubectl().args(["get", "deployment,statefulset", "-o", "name"]), no_cluster).await?;
         ensure!(!names.trim().is_empty(), "nothing was deployed: {} has no workload", self.overlay.display());
         for name in names.split_whitespace() {
             let wait = kubectl().args(["rollout", "status", name, READY_LIMIT]);
@@ -184,7 +193,7 @@ async fn test(target: &Target) -> Result<()> {
     let secrets = Secrets::open(&state)?;
     let not_there =
         "is it ready? kubectl -n stampede get pods; if it was never deployed: cargo stampede kind deploy";
-    run("buy two tickets", own()?.args(["buy", "--url", url]), not_there).await?;
+    run("buy two tickets", own()?.args(["buy", "--url", url, "--show", LARGEST]), not_there).await?;
 
     let history =
         state.root().join(format!("history/{}.jsonl", Timestamp::now().to_string().replace(':', "-")));
@@ -216,19 +225,27 @@ async fn test(target: &Target) -> Result<()> {
 struct Forward {
     port: u16,
     _kubectl: Child,
+    // It says a line a connection, and would end if nobody read them.
+    _output: JoinSet<()>,
 }
 
 impl Forward {
     async fn to(target: &str, port: u16) -> Result<Self> {
-        let mut forward = kubectl().args(["port-forward", target, &format!(":{port}")]);
+        Self::by(kubectl().args(["port-forward", target, &format!(":{port}")])).await
+    }
+
+    async fn by(mut forward: Run) -> Result<Self> {
         forward.show();
         let mut child = forward.command.stdout(Stdio::piped()).spawn().with_context(|| forward.missing())?;
         let stdout = child.stdout.take().context("kubectl has no output")?;
-        let line = BufReader::new(stdout).lines().next_line().await?.unwrap_or_default();
+        let mut lines = BufReader::new(stdout).lines();
+        let line = lines.next_line().await?.unwrap_or_default();
         // Forwarding from 127.0.0.1:34567 -> 5432
         let local = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
         let port = local.with_context(|| format!("kubectl forwards no port: {line:?}"))?;
-        Ok(Self { port, _kubectl: child })
+        let mut output = JoinSet::new();
+        output.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self { port, _kubectl: child, _output: output })
     }
 }
 
@@ -316,9 +333,9 @@ async fn run(step: &str, mut run: Run, mend: &str) -> Result<()> {
 }
 
 /// What a command says.
-async fn answer(mut run: Run) -> Result<String> {
+async fn answer(mut run: Run, mend: &str) -> Result<String> {
     let output = run.command.stderr(Stdio::inherit()).output().await.with_context(|| run.missing())?;
-    ensure!(output.status.success(), "{} failed ({})", run.shown, output.status);
+    ensure!(output.status.success(), "{} failed ({}); {mend}", run.shown, output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -332,7 +349,22 @@ fn is_new_enough(version: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use stampede_testkit::eventually;
+
     use super::*;
+    use crate::scratch::Scratch;
+
+    #[tokio::test]
+    async fn a_forward_lasts_as_long_as_it_is_held_whatever_is_said_meanwhile() {
+        let scratch = Scratch::new("forward").unwrap();
+        let (go, end) = (scratch.path().join("go"), scratch.path().join("end"));
+        let script = "echo 'Forwarding from 127.0.0.1:34567 -> 5432'; until [ -e \"$0\" ]; do sleep 0.01; done; \
+                      i=0; while [ $i -lt 5000 ]; do echo 'Handling connection for 34567'; i=$((i + 1)); done; : > \"$1\"";
+        let forward = Forward::by(program("sh").args(["-c", script]).arg(&go).arg(&end)).await.unwrap();
+        assert_eq!(forward.port, 34_567);
+        std::fs::write(&go, "").unwrap();
+        eventually(std::time::Duration::from_secs(20), async || end.exists()).await;
+    }
 
     #[test]
     fn an_old_kind_is_told_apart() {

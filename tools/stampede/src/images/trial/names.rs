@@ -48,7 +48,10 @@ impl Names {
     pub(super) async fn serve() -> Result<Self> {
         match UdpSocket::bind((SERVER, PORT)).await {
             Ok(socket) => Ok(Self { server: Some(AbortOnDropHandle::new(tokio::spawn(answer_all(socket)))) }),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(Self { server: None }),
+            // Port 53 is root's, or somebody serves names already.
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::AddrInUse) => {
+                Ok(Self { server: None })
+            }
             Err(error) => Err(error).with_context(|| format!("no name server can listen on {SERVER}:{PORT}")),
         }
     }
