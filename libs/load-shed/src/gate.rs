@@ -120,41 +120,38 @@ impl Handle {
             gate.learn(*lane, admitted_at, sample);
         }
         if !gate.slots.try_give_back(*lane) {
-            Self::give_on(handle, true);
+            Self::give_back_by_queue(handle);
         }
+    }
+
+    #[cold]
+    fn give_back_by_queue(handle: &Arc<Self>) {
+        let core = handle.gate.lock();
+        handle.gate.slots.guard_and_give_back(handle.lane);
+        Self::give_on(handle, core);
     }
 
     pub(crate) fn set_settings(handle: &Arc<Self>, settings: Settings) {
-        {
-            let mut core = handle.gate.lock();
-            core.limit.set_bounds(settings.limits);
-            core.queue.set_waiting(settings.waiting);
-            handle.gate.slots.set_limit(core.limit.current());
-        }
-        Self::give_on(handle, false);
+        let mut core = handle.gate.lock();
+        core.limit.set_bounds(settings.limits);
+        core.queue.set_waiting(settings.waiting);
+        handle.gate.slots.set_limit(core.limit.current());
+        Self::give_on(handle, core);
     }
 
-    /// Gives every free slot to whom it is due, after the caller's own `is_given_back`.
-    #[cold]
-    fn give_on(handle: &Arc<Self>, is_given_back: bool) {
-        let Self { gate, lane } = &**handle;
-        let mut answers = Answers::default();
+    /// Gives every free slot to whom it is due, and lets go of the lock.
+    fn give_on(handle: &Arc<Self>, mut core: MutexGuard<'_, Core>) {
+        let gate = &handle.gate;
+        let (now, mut victims, mut answers) = (gate.clock.now(), Vec::new(), Answers::default());
+        while gate.slots.guard()
+            && let Some(seat) = core.queue.next(now, &mut victims)
+            && gate.slots.guard_and_take()
         {
-            let mut core = gate.lock();
-            if is_given_back {
-                gate.slots.guard_and_give_back(*lane);
-            }
-            let now = gate.clock.now();
-            let mut victims = Vec::new();
-            while gate.slots.guard()
-                && let Some(seat) = core.queue.next(now, &mut victims)
-                && gate.slots.guard_and_take()
-            {
-                answers.0.push((seat, Ok(Permit::new(Arc::clone(handle), now))));
-            }
-            core.refuse(victims, &mut answers);
-            gate.settle(&core, now);
+            answers.0.push((seat, Ok(Permit::new(Arc::clone(handle), now))));
         }
+        core.refuse(victims, &mut answers);
+        gate.settle(&core, now);
+        drop(core);
         answers.send();
     }
 }

@@ -1,17 +1,19 @@
 //! `kind`: the platform in a cluster on this machine, from nothing to a purchase. Each step is a command that a person
 //! could type; it is shown before it runs, and what mends it is said when it fails.
 
+mod forward;
+mod run;
+
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use stampede_contracts::Timestamp;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::task::JoinSet;
 
+use self::forward::Forward;
+use self::run::{Run, answer, own, program, run};
 use crate::cli::ClusterPlace;
 use crate::cluster::{self, NAMESPACE};
 use crate::infra::postgres::VERIFIER;
@@ -27,6 +29,7 @@ const CONTEXT: &str = "--context=kind-stampede";
 const READY_LIMIT: &str = "--timeout=10m";
 /// The first whose network obeys NetworkPolicies.
 const VERSION_MIN: [u32; 2] = [0, 24];
+/// What mends a kind that cannot ask anything.
 const NO_ENGINE: &str = "is a container engine running? docker info";
 /// A stampede that a laptop with three nodes bears.
 const BUYERS: &str = "500";
@@ -80,11 +83,11 @@ impl Kind {
             }
             Self::Load => {
                 load_images(&workspace).await?;
-                (
-                    "images",
-                    "cargo stampede kind deploy; what runs already goes on with the old ones until: kubectl -n stampede \
-                     rollout restart deployment, and the same for statefulset/payments",
-                )
+                progress::note(
+                    "processes that run go on with the images they have until: kubectl -n stampede rollout restart \
+                     deployment, and the same for statefulset/payments",
+                );
+                ("images", "cargo stampede kind deploy")
             }
             Self::Deploy(options) => {
                 options.run(&workspace).await?;
@@ -166,8 +169,9 @@ impl Deploy {
         let mend = "a refused field names its object; kubectl kustomize shows what is applied";
         run("apply the manifests", apply, mend).await?;
 
-        let mend = "kubectl -n stampede get pods shows who is not ready, kubectl -n stampede logs job/provision why there are no streams, and the table in docs/guides/kubernetes.md what that \
-                    means. ErrImagePull of localhost/stampede/…: cargo stampede kind load";
+        let mend = "who is not ready: kubectl -n stampede get pods; why there are no streams: kubectl -n stampede logs \
+                    job/provision; what a state means: the table in docs/guides/kubernetes.md. ErrImagePull of \
+                    localhost/stampede/…: cargo stampede kind load";
         let wait = kubectl().args(["wait", "--for=condition=complete", "job/provision", READY_LIMIT]);
         run("wait for streams and buckets", wait, mend).await?;
         let names =
@@ -177,11 +181,8 @@ impl Deploy {
             let wait = kubectl().args(["rollout", "status", name, READY_LIMIT]);
             run("wait until it is ready", wait, mend).await?;
         }
-        let seed = own()?.secret("OPERATOR_TOKEN", secrets.operator_token()?).args([
-            "seed",
-            "--url",
-            &self.target.url,
-        ]);
+        let token = secrets.operator_token()?;
+        let seed = own()?.secret("OPERATOR_TOKEN", token).args(["seed", "--url", &self.target.url]);
         let mend = "the gateway is ready: does something else listen at its port of this machine?";
         run("make three shows", seed, mend).await
     }
@@ -221,122 +222,8 @@ async fn test(target: &Target) -> Result<()> {
     run("verify what must always hold", verify, "the report above names the rule that is broken").await
 }
 
-/// A port of this machine that leads into the cluster until it is dropped.
-struct Forward {
-    port: u16,
-    _kubectl: Child,
-    // It says a line a connection, and would end if nobody read them.
-    _output: JoinSet<()>,
-}
-
-impl Forward {
-    async fn to(target: &str, port: u16) -> Result<Self> {
-        Self::by(kubectl().args(["port-forward", target, &format!(":{port}")])).await
-    }
-
-    async fn by(mut forward: Run) -> Result<Self> {
-        forward.show();
-        let mut child = forward.command.stdout(Stdio::piped()).spawn().with_context(|| forward.missing())?;
-        let stdout = child.stdout.take().context("kubectl has no output")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let line = lines.next_line().await?.unwrap_or_default();
-        // Forwarding from 127.0.0.1:34567 -> 5432
-        let local = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
-        let port = local.with_context(|| format!("kubectl forwards no port: {line:?}"))?;
-        let mut output = JoinSet::new();
-        output.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { port, _kubectl: child, _output: output })
-    }
-}
-
-/// A command line that is shown before it runs.
-struct Run {
-    command: Command,
-    shown: String,
-    input: Option<String>,
-}
-
-impl Run {
-    fn new(program: impl AsRef<std::ffi::OsStr>, shown: &str) -> Self {
-        let mut command = Command::new(program);
-        command.stdin(Stdio::null()).kill_on_drop(true);
-        Self { command, shown: shown.to_owned(), input: None }
-    }
-
-    fn arg(mut self, arg: impl AsRef<std::ffi::OsStr>) -> Self {
-        self.shown = format!("{} {}", self.shown, arg.as_ref().display());
-        self.command.arg(arg);
-        self
-    }
-
-    fn args<A: AsRef<std::ffi::OsStr>>(self, args: impl IntoIterator<Item = A>) -> Self {
-        args.into_iter().fold(self, Self::arg)
-    }
-
-    /// What it reads, which is not shown.
-    fn input(mut self, text: String) -> Self {
-        self.command.stdin(Stdio::piped());
-        self.input = Some(text);
-        self
-    }
-
-    /// What it finds in its environment; of that only the name is shown.
-    fn secret(mut self, key: &str, value: String) -> Self {
-        self.command.env(key, value);
-        self.shown = format!("{key}=… {}", self.shown);
-        self
-    }
-
-    fn show(&self) {
-        progress::say(format_args!("    {}", self.shown));
-    }
-
-    fn missing(&self) -> String {
-        let name = self.shown.split(' ').next().unwrap_or_default();
-        let place = match name {
-            "kind" => ": https://kind.sigs.k8s.io/docs/user/quick-start#installation",
-            "kubectl" => ": https://kubernetes.io/docs/tasks/tools",
-            _ => "",
-        };
-        format!("{name} cannot be started; is it installed?{place}")
-    }
-}
-
-/// Another command of ours.
-fn own() -> Result<Run> {
-    let own = std::env::current_exe().context("this program does not know where it lies")?;
-    Ok(Run::new(own, "cargo stampede"))
-}
-
-fn program(name: &str) -> Run {
-    Run::new(name, name)
-}
-
 fn kubectl() -> Run {
     program("kubectl").args([CONTEXT, "--namespace", NAMESPACE])
-}
-
-/// Runs a step, with its output as it comes.
-async fn run(step: &str, mut run: Run, mend: &str) -> Result<()> {
-    progress::say(format_args!("==> {step}"));
-    run.show();
-    let mut child = run.command.spawn().with_context(|| run.missing())?;
-    if let (Some(text), Some(mut stdin)) = (run.input.take(), child.stdin.take()) {
-        // Who does not read it ends with an error of its own.
-        drop(stdin.write_all(text.as_bytes()).await);
-    }
-    let status = child.wait().await?;
-    if status.success() {
-        return Ok(());
-    }
-    bail!("{} failed ({status}); {mend}", run.shown)
-}
-
-/// What a command says.
-async fn answer(mut run: Run, mend: &str) -> Result<String> {
-    let output = run.command.stderr(Stdio::inherit()).output().await.with_context(|| run.missing())?;
-    ensure!(output.status.success(), "{} failed ({}); {mend}", run.shown, output.status);
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// `0.31.0`, as `kind version --quiet` says it; a development version has more behind it.
@@ -349,22 +236,7 @@ fn is_new_enough(version: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use stampede_testkit::eventually;
-
     use super::*;
-    use crate::scratch::Scratch;
-
-    #[tokio::test]
-    async fn a_forward_lasts_as_long_as_it_is_held_whatever_is_said_meanwhile() {
-        let scratch = Scratch::new("forward").unwrap();
-        let (go, end) = (scratch.path().join("go"), scratch.path().join("end"));
-        let script = "echo 'Forwarding from 127.0.0.1:34567 -> 5432'; until [ -e \"$0\" ]; do sleep 0.01; done; \
-                      i=0; while [ $i -lt 5000 ]; do echo 'Handling connection for 34567'; i=$((i + 1)); done; : > \"$1\"";
-        let forward = Forward::by(program("sh").args(["-c", script]).arg(&go).arg(&end)).await.unwrap();
-        assert_eq!(forward.port, 34_567);
-        std::fs::write(&go, "").unwrap();
-        eventually(std::time::Duration::from_secs(20), async || end.exists()).await;
-    }
 
     #[test]
     fn an_old_kind_is_told_apart() {
@@ -373,12 +245,5 @@ mod tests {
         {
             assert_eq!(is_new_enough(version), new, "{version}");
         }
-    }
-
-    #[test]
-    fn what_is_shown_is_what_runs_without_its_input() {
-        let apply = kubectl().args(["apply", "-f", "-"]).input("password".to_owned());
-        assert_eq!(apply.shown, "kubectl --context=kind-stampede --namespace stampede apply -f -");
-        assert!(apply.missing().starts_with("kubectl cannot be started"));
     }
 }
