@@ -189,13 +189,24 @@ mod tests {
 
     #[test]
     fn guarded_slots_are_not_there_for_who_passes_the_queue() {
-        let slots = Slots::new(2, 2);
+        let slots = Slots::new(4, 2);
         assert!(slots.guard_and_take() && slots.is_guarded());
-        assert!(!slots.try_take(0) && !slots.try_take(1) && !slots.try_give_back(0));
+        for lane in 0..2 {
+            assert!(!slots.try_take(lane) && !slots.try_give_back(lane), "every lane is guarded: {lane}");
+        }
         slots.guard_and_give_back(0);
         assert_eq!(slots.in_flight(), 0);
         slots.unguard();
-        assert!(slots.try_take(1) && slots.try_take(1));
+        assert!((0..4).all(|_| slots.try_take(1)));
+    }
+
+    #[test]
+    fn of_fewer_slots_the_free_ones_vanish_at_once_from_every_lane() {
+        let slots = Slots::new(4, 2);
+        slots.set_limit(1);
+        slots.unguard();
+        assert_eq!((slots.limit(), slots.in_flight()), (1, 0));
+        assert!(slots.try_take(0) && !slots.try_take(0) && !slots.try_take(1));
     }
 
     #[test]

@@ -48,6 +48,7 @@ async fn slots_go_to_the_most_urgent_and_there_to_the_first() {
     }
     assert_eq!(shed.snapshot().in_flight, 0);
     assert_eq!(shed.snapshot().admitted, 5);
+    assert!(!shed.handle.gate.slots.is_guarded(), "back on the fast path");
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +105,7 @@ async fn nobody_less_urgent_is_admitted_for_an_interval_after_a_shed() {
     advance(Duration::from_millis(99)).await;
     assert_eq!(shed.acquire(BROWSE).await.unwrap_err().reason, Reason::Outranked);
     advance(Duration::from_millis(1)).await;
-    drop(permit(&shed, BROWSE).await);
+    let _held = permit(&shed, BROWSE).await;
     assert!(!shed.handle.gate.slots.is_guarded(), "back on the fast path");
 }
 
