@@ -105,6 +105,13 @@ manifests:
     target/manifests/bin/pip install -q --disable-pip-version-check -r k8s/requirements.txt
     target/manifests/bin/python k8s/check.py
 
+# an overlay without a cluster: every pod, a purchase, a stampede, the verifier (as root; --update, --overlay ha --lose nats-0)
+rehearse *args:
+    cargo stampede images --archive target/images
+    python3 -m venv target/manifests
+    target/manifests/bin/pip install -q --disable-pip-version-check -r k8s/requirements.txt
+    $(test "$(id -u)" = 0 || echo sudo) target/manifests/bin/python k8s/rehearsal {{args}}
+
 # renew k8s/rendered, where a review sees what a change of the manifests does
 rendered:
     RENEW_RENDERED=1 cargo test -q -p stampede-manifests --test it the_rendered_files

@@ -1,0 +1,258 @@
+"""The workloads of an overlay, and what is done with them."""
+
+import base64
+import itertools
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import yaml
+from cloudnative import operate
+from network import Network
+from pods import Pod
+from standins import OURS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HTTP_CREATED = 201
+READY_MAX_S = 90
+# Buyers that come before anything happens to the platform.
+BEFORE_S = 5
+# Kinds that are played, and kinds of which there is nothing to play: nobody is refused, placed, evicted or scaled here.
+PLAYED = {"Deployment", "StatefulSet", "Job", "Cluster", "ConfigMap", "Service", "NetworkPolicy"}
+LEFT_OUT = {"Namespace", "ServiceAccount", "PodDisruptionBudget", "CronJob", "Database", "HorizontalPodAutoscaler"}
+
+
+class Play:
+    def __init__(self, overlay, binaries, folder):
+        self.binaries, self.folder, self.faults = binaries, folder, []
+        self.stampede = binaries / "stampede"
+        self.began = time.monotonic()
+        self.objects = rendered(overlay, folder)
+        unknown = {thing["kind"] for thing in self.objects} - PLAYED - LEFT_OUT
+        if unknown:
+            raise ValueError(f"the rehearsal does not know {', '.join(sorted(unknown))}")
+        secrets = yaml.safe_load_all(output(self.stampede, "secrets", "--state", folder / "state"))
+        self.stored = {
+            ("secret", thing["metadata"]["name"]): {key: base64.b64decode(text) for key, text in thing["data"].items()}
+            for thing in secrets
+            if thing and thing["kind"] == "Secret"
+        }
+        for thing in (thing for thing in self.objects if thing["kind"] == "ConfigMap"):
+            self.stored["configMap", thing["metadata"]["name"]] = {k: v.encode() for k, v in thing["data"].items()}
+        self.objects = operate(self.objects, self.stored)
+        self.network = Network(self.objects, doors(self.objects))
+        # What the cluster keeps of a workload: its object and its pods.
+        self.workloads = {}
+        (folder / "logs").mkdir()
+
+    def data(self, kind, name):
+        return self.stored[kind, name]
+
+    def log(self, pod, container):
+        """Where a container's output goes: that of the stampede and of the verifier to whoever looks on."""
+        return sys.stdout if pod.workload == "load" else open(self.folder / "logs" / f"{pod.name}.{container}", "a")
+
+    def tell(self, text):
+        print(f"{time.monotonic() - self.began:7.1f} s  {text}", flush=True)
+
+    def fault(self, text):
+        self.faults.append(text)
+        self.tell(f"! {text}")
+
+    # The steps.
+
+    def run(self, options):
+        self.apply()
+        self.until_ready()
+        token = {"OPERATOR_TOKEN": self.data("secret", "gateway")["OPERATOR_TOKEN"].decode()}
+        shop = ["--url", "http://localhost:8080"]
+        self.command("three shows", token, "seed", *shop)
+        self.command("a purchase", {}, "buy", *shop, "--tokens-url", "http://localhost:8081/tokens")
+        self.stampede_from_within(options)
+        self.memory()
+        for arrow in self.network.denied():
+            self.fault(f"no policy allows what was tried: {arrow}")
+        if not options.lose:
+            for pod in itertools.chain(*self.running()):
+                if pod.restarts:
+                    self.fault(f"{pod.name} was started again {pod.restarts} times")
+
+    def apply(self):
+        """Everything at once, as `kubectl apply -k` does."""
+        for thing in self.objects:
+            kind, name = thing["kind"], thing["metadata"]["name"]
+            if kind in ("Deployment", "StatefulSet"):
+                self.workloads[name] = thing, [self.pod(thing, n).start() for n in range(thing["spec"]["replicas"])]
+            elif kind == "Job" and name != "load":
+                self.workloads[name] = thing, [self.pod(thing, 0).start()]
+
+    def pod(self, thing, number):
+        name = thing["metadata"]["name"]
+        anything = "".join(random.choices("bcdfghjklmnpqrstvwxz2456789", k=5))
+        suffix = number if thing["kind"] == "StatefulSet" else anything
+        return Pod(f"{name}-{suffix}", thing, thing["spec"]["template"], self)
+
+    def running(self):
+        return [pods for thing, pods in self.workloads.values() if thing["kind"] != "Job"]
+
+    def until_ready(self):
+        pods = [pod for _, of_workload in self.workloads.values() for pod in of_workload]
+        end = time.monotonic() + READY_MAX_S
+        while waiting := [pod.name for pod in pods if not (pod.ready or pod.done)]:
+            if time.monotonic() > end or self.faults:
+                self.fault(f"not ready: {', '.join(waiting)}")
+                self.show_logs(waiting)
+                return
+            time.sleep(0.1)
+        self.tell(f"{len(pods)} pods are ready or done")
+
+    def show_logs(self, names):
+        for log in sorted((self.folder / "logs").iterdir()):
+            if log.name.startswith(tuple(names)):
+                lines = log.read_text(errors="replace").splitlines()[-5:]
+                print(f"--- {log.name}", *lines, sep="\n")
+
+    def command(self, what, environment, *arguments):
+        if self.faults:
+            return
+        arguments = [str(argument) for argument in arguments]
+        self.tell(f"{what}: stampede {' '.join(arguments)}")
+        done = subprocess.run([self.stampede, *arguments], env=environment, check=False)
+        if done.returncode:
+            self.fault(f"{what}: ended with {done.returncode}")
+
+    def stampede_from_within(self, options):
+        """The component `load`: buyers, and then the verifier, within their policies."""
+        if self.faults:
+            return
+        job = next(thing for thing in self.objects if thing["kind"] == "Job" and thing["metadata"]["name"] == "load")
+        buyers = job["spec"]["template"]["spec"]["initContainers"][0]
+        for flag, value in {"--buyers": options.buyers, "--rate": options.rate}.items():
+            buyers["args"] = [f"{flag}={value}" if given.startswith(f"{flag}=") else given for given in buyers["args"]]
+        self.tell(f"the component load: stampede {' '.join(buyers['args'])}")
+        pod = self.pod(job, 0).start()
+        self.disturb(options)
+        pod.ended.wait()
+        if pod.done:
+            self.tell(f"the longest time without a purchase: {longest_pause(pod.volume('state')):.1f} s")
+
+    def disturb(self, options):
+        """While buyers come: every workload is replaced, or pods die."""
+        if options.update or options.lose:
+            time.sleep(BEFORE_S)
+        if options.update:
+            self.tell("every workload of ours is replaced, all at once")
+            rolls = [threading.Thread(target=self.roll, args=(name,)) for name in self.workloads if self.is_ours(name)]
+            for roll in rolls:
+                roll.start()
+            for roll in rolls:
+                roll.join()
+            self.tell("all of them are replaced")
+        for beginning in filter(None, options.lose.split(",")):
+            pods = next(pods for name, (_, pods) in self.workloads.items() if beginning.startswith(name))
+            lost = next(pod for pod in pods if pod.name.startswith(beginning))
+            self.tell(f"{lost.name} dies")
+            pods.remove(lost)
+            lost.die()
+
+    def is_ours(self, name):
+        thing, _ = self.workloads[name]
+        images = [container["image"] for container in thing["spec"]["template"]["spec"]["containers"]]
+        return thing["kind"] != "Job" and all(image.startswith(OURS) for image in images)
+
+    def roll(self, name):
+        """A rolling update: one more, then one less. A StatefulSet, from its last, and Recreate: one less, one more."""
+        thing, pods = self.workloads[name]
+        less_first = thing["kind"] == "StatefulSet" or thing["spec"]["strategy"]["type"] == "Recreate"
+        for place in reversed(range(len(pods))):
+            old = pods[place]
+            if less_first:
+                took_s = old.stop()
+            pods[place] = self.pod(thing, place).start()
+            self.wait(pods[place])
+            time.sleep(thing["spec"].get("minReadySeconds", 0))
+            if not less_first:
+                took_s = old.stop()
+            self.tell(f"{old.name} ended within {took_s:.1f} s")
+
+    def wait(self, pod):
+        end = time.monotonic() + READY_MAX_S
+        while not pod.ready:
+            if time.monotonic() > end:
+                self.fault(f"{pod.name} did not get ready")
+                self.show_logs([pod.name])
+                return
+            time.sleep(0.1)
+
+    def memory(self):
+        """What each container holds after all this, beside what its manifest says."""
+        print(f"\n{'pod':<28}{'holds':>10}{'request':>10}{'limit':>10}   MiB (PSS)")
+        total = 0
+        for pod in itertools.chain(*self.running()):
+            resources, held = pod.main.spec["resources"], pod.main.memory()
+            wanted, most = (bytes_of(resources[which]["memory"]) for which in ("requests", "limits"))
+            print(f"{pod.name:<28}{held / 2**20:>10.1f}{wanted / 2**20:>10.0f}{most / 2**20:>10.0f}")
+            total += held
+            if held > most:
+                self.fault(f"{pod.name} holds more than its limit")
+        print(f"{'all':<28}{total / 2**20:>10.1f}\n")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for pod in itertools.chain(*self.running()):
+            pod.ending = True
+            if pod.current and pod.current.process:
+                pod.current.process.kill()
+
+
+def rendered(overlay, folder):
+    """The overlay with the component `load`."""
+    here = folder / "overlay"
+    here.mkdir()
+    there = os.path.relpath(REPOSITORY / "k8s", here)
+    kustomization = {"resources": [f"{there}/overlays/{overlay}"], "components": [f"{there}/components/load"]}
+    (here / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return [thing for thing in yaml.safe_load_all(output("kubectl", "kustomize", here)) if thing]
+
+
+def longest_pause(state):
+    """Seconds between two purchases, as the history of the buyers tells them."""
+    history = next((state / "history").iterdir())
+    lines = (json.loads(line) for line in history.read_text().splitlines())
+    orders = (line for line in lines if line["step"] == "order" and line.get("status") == HTTP_CREATED)
+    bought = sorted(datetime.fromisoformat(line["at"]) for line in orders)
+    return max((after - before).total_seconds() for before, after in itertools.pairwise(bought))
+
+
+def doors(objects):
+    """What a port of this machine leads to: as deploy/kind/cluster.yaml says, or, without NodePorts, as forwarded."""
+    kind = yaml.safe_load((REPOSITORY / "deploy/kind/cluster.yaml").read_text())
+    behind = {
+        port["nodePort"]: (thing["spec"]["selector"]["app.kubernetes.io/name"], port["targetPort"])
+        for thing in objects
+        if thing["kind"] == "Service"
+        for port in thing["spec"]["ports"]
+        if "nodePort" in port
+    }
+    if not behind:
+        return {8080: ("gateway", "http"), 8081: ("psp-sim", "tokens")}
+    mappings = [port for node in kind["nodes"] for port in node.get("extraPortMappings", [])]
+    return {port["hostPort"]: behind[port["containerPort"]] for port in mappings}
+
+
+def bytes_of(text):
+    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+    return int(Decimal(text[:-2]) * units[text[-2:]])
+
+
+def output(*command):
+    return subprocess.run(command, check=True, text=True, capture_output=True).stdout
