@@ -105,7 +105,7 @@ class Play:
     def until_ready(self):
         pods = [pod for _, of_workload in self.workloads.values() for pod in of_workload]
         end = time.monotonic() + READY_MAX_S
-        while waiting := [pod.name for pod in pods if not (pod.ready or pod.done)]:
+        while waiting := [pod.name for pod in pods if not (pod.ready and pod.alive or pod.done)]:
             if time.monotonic() > end or self.faults:
                 self.fault(f"not ready: {', '.join(waiting)}")
                 self.show_logs(waiting)

@@ -42,7 +42,7 @@ class Pod:
         self.first = [Container(spec, self) for spec in self.spec.get("initContainers", [])]
         (self.main,) = (Container(spec, self) for spec in self.spec["containers"])
         self.current = None
-        self.ready = self.done = self.ending = False
+        self.ready = self.alive = self.done = self.ending = False
         self.restarts = 0
         self.ended = threading.Event()
 
@@ -96,6 +96,7 @@ class Pod:
             else:
                 readiness.ask(often=not self.ready)
                 liveness.ask()
+                self.alive = liveness.succeeded
                 self.set_ready(readiness.succeeded and not readiness.failed and not self.ending)
             for name, probe in (("startup", startup), ("liveness", liveness)):
                 if probe.failed and not self.ending:
