@@ -126,8 +126,9 @@ class Network:
                 names[f"{name}.{DOMAIN}"] = [pod.address for pod in of_pods] if headless else [self.addresses[name]]
                 if headless:
                     names |= {f"{pod.name}.{name}.{DOMAIN}": [pod.address] for pod in of_pods}
-            self.names = names
             run("nft", "-f", "-", stdin="\n".join(self.rules()))
+            # Last: whoever finds a pod by its name may already go there.
+            self.names = names
 
     def rules(self):
         """One table, replaced as a whole. Connections that stand are not cut by it, as they are not by a plug-in."""

@@ -141,7 +141,8 @@ class Play:
         self.disturb(options)
         pod.ended.wait()
         if pod.done:
-            self.tell(f"the longest time without a purchase: {longest_pause(pod.volume('state')):.1f} s")
+            pause_s = longest_pause(pod.volume("state"))
+            self.tell(f"the longest time without a purchase, while buyers came: {pause_s:.1f} s")
 
     def disturb(self, options):
         """While buyers come: every workload is replaced, or pods die."""
@@ -225,12 +226,14 @@ def rendered(overlay, folder):
 
 
 def longest_pause(state):
-    """Seconds between two purchases, as the history of the buyers tells them."""
+    """Seconds between two purchases while buyers still came, as their history tells them."""
     history = next((state / "history").iterdir())
-    lines = (json.loads(line) for line in history.read_text().splitlines())
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    last_came = max(datetime.fromisoformat(line["at"]) for line in lines if line["step"] == "session")
     orders = (line for line in lines if line["step"] == "order" and line.get("status") == HTTP_CREATED)
     bought = sorted(datetime.fromisoformat(line["at"]) for line in orders)
-    return max((after - before).total_seconds() for before, after in itertools.pairwise(bought))
+    pauses = itertools.pairwise([*(time for time in bought if time < last_came), last_came])
+    return max((after - before).total_seconds() for before, after in pauses)
 
 
 def doors(objects):

@@ -1,4 +1,4 @@
-"""What a container runs: our programs as they are in their images, and programs of this machine for images of others."""
+"""What a container runs: our programs as their images have them, and programs of this machine for images of others."""
 
 import os
 import shutil
