@@ -65,7 +65,7 @@ pub(crate) async fn wait_for(settings: &Settings, policy: &Database) -> Result<(
             Ok(connection) => return Ok(connection.close().await?),
             Err(error) => error,
         };
-        if is_final(&error) || Instant::now() + pause > give_up {
+        if is_final(&error, settings) || Instant::now() + pause > give_up {
             return Err(error.into());
         }
         tracing::warn!(%error, ?pause, "the database cannot be reached yet");
@@ -179,11 +179,15 @@ fn millis(duration: Duration) -> String {
     duration.as_millis().to_string()
 }
 
-/// Whether waiting does not help: a wrong password (class 28) stays wrong.
-fn is_final(error: &sqlx::Error) -> bool {
+/// Whether waiting does not help. On a laptop a role that is not let in (class 28) never will be; in production somebody
+/// else makes the roles, perhaps just now.
+fn is_final(error: &sqlx::Error, settings: &Settings) -> bool {
     match error {
         sqlx::Error::Configuration(_) => true,
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| code.starts_with("28")),
+        sqlx::Error::Database(database) => {
+            let is_refused = database.code().is_some_and(|code| code.starts_with("28"));
+            is_refused && !settings.environment.is_production()
+        }
         _ => false,
     }
 }

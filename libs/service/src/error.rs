@@ -45,6 +45,9 @@ pub enum Error {
     /// `Node::start` was called outside of a tokio runtime.
     #[error("a node starts inside of a tokio runtime")]
     NoRuntime(#[from] tokio::runtime::TryCurrentError),
+    /// Nobody could ask the process to end.
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
     /// The default restart policy is not valid.
     #[error("the restart policy is not valid")]
     RestartPolicy(#[from] stampede_supervisor::InvalidPolicy),

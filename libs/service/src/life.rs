@@ -14,8 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::Node;
 use crate::http::server::Server;
+use crate::{Error, Node};
 
 /// How long tasks may take to end after the shutdown token was cancelled.
 const TASKS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,7 +38,22 @@ impl fmt::Display for End {
     }
 }
 
+/// What a shell says of a process that SIGTERM ended.
+const ENDED_BY_SIGTERM: i32 = 128 + 15;
+
 impl Node {
+    /// Until it serves there is nothing to drain: asked to end, the process ends, with 143. By itself the kernel does that
+    /// for every process but number 1 of a container, which would wait for its database until it is killed.
+    pub(crate) fn end_when_asked(mut self) -> Result<Self, Error> {
+        let mut signals = Signals::install().map_err(Error::Signals)?;
+        self.not_serving.spawn(async move {
+            signals.next().await;
+            tracing::info!("asked to end before it served");
+            std::process::exit(ENDED_BY_SIGTERM);
+        });
+        Ok(self)
+    }
+
     /// Serves `router` until SIGTERM, Ctrl-C, a child that was given up, or a cancelled
     /// [`draining`](Self::draining) token, and then ends in order. Without a listener it binds one by itself.
     ///
@@ -73,7 +88,7 @@ impl Node {
 
     /// Lives like [`serve`](Self::serve), with a server of the caller's own. It is given a token that is cancelled when it
     /// has to take no more requests, and ends when the open ones are answered.
-    pub async fn serve_with<F>(self, serve: impl FnOnce(CancellationToken) -> F) -> ExitCode
+    pub async fn serve_with<F>(mut self, serve: impl FnOnce(CancellationToken) -> F) -> ExitCode
     where
         F: Future<Output = ()>,
     {
@@ -84,6 +99,7 @@ impl Node {
                 return ExitCode::FAILURE;
             }
         };
+        self.not_serving.abort_all();
         let stop = CancellationToken::new();
         let mut serving = Box::pin(serve(stop.clone()).fuse());
         self.readiness.start();

@@ -52,6 +52,8 @@ pub struct Node {
     admin: Option<SocketAddr>,
     // Owns the task of the admin listener, which answers until the very end.
     _admin_task: JoinSet<()>,
+    // Owns the task that ends the process when it is asked to before it serves.
+    pub(crate) not_serving: JoinSet<()>,
 }
 
 impl Node {
@@ -61,7 +63,8 @@ impl Node {
     /// # Errors
     /// [`Error`] says which key is missing or wrong, or what could not be opened.
     pub fn start(identity: Identity) -> Result<Self, Error> {
-        Self::with_env(identity, Env::from_process(), Command::from_args(std::env::args().skip(1)))
+        Self::with_env(identity, Env::from_process(), Command::from_args(std::env::args().skip(1)))?
+            .end_when_asked()
     }
 
     /// Starts a node that does not use messaging, and so needs no `NATS_PASSWORD`.
@@ -71,7 +74,7 @@ impl Node {
     pub fn start_without_messaging(identity: Identity) -> Result<Self, Error> {
         let env = Env::from_process();
         let settings = Settings::without_messaging(&env, identity.service)?;
-        Self::build(identity, env, settings, Command::from_args(std::env::args().skip(1)))
+        Self::build(identity, env, settings, Command::from_args(std::env::args().skip(1)))?.end_when_asked()
     }
 
     /// Starts a node in an environment made by a test. Several of them share the telemetry of the process.
@@ -138,6 +141,7 @@ impl Node {
             started_at: Timestamp::now(),
             admin,
             _admin_task: admin_task,
+            not_serving: JoinSet::new(),
         })
     }
 

@@ -17,7 +17,13 @@ use crate::provision::OPERATOR;
 use crate::run_file::RunFile;
 use crate::secrets::Secrets;
 use crate::services::{Replicas, Setting};
+use crate::signals::Signals;
 use crate::state::StateDir;
+
+/// Number of the first process of a container. What it does not listen to never reaches it, so it would not end when asked.
+const FIRST: u32 = 1;
+/// What a shell says of a process that SIGTERM ended.
+const ENDED_BY_SIGTERM: u8 = 128 + 15;
 
 /// Sells tickets while a stampede of buyers arrives.
 #[derive(Debug, Parser)]
@@ -266,7 +272,20 @@ impl Place {
 /// # Errors
 /// Whatever kept the command from doing it, for a person to read.
 pub async fn run() -> anyhow::Result<ExitCode> {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    let ends_in_order = matches!(command, Command::Up(_) | Command::Test(_));
+    if std::process::id() != FIRST || ends_in_order {
+        return carry_out(command).await;
+    }
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        done = carry_out(command) => done,
+        () = signals.next() => Ok(ExitCode::from(ENDED_BY_SIGTERM)),
+    }
+}
+
+async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Up(options) => up::run(options).await,
         Command::Status(place) => status::run(&place.existing()?).await,
         Command::Down(place) => down::run(&place.existing()?).await,

@@ -1,5 +1,7 @@
 //! The pool and the schema.
 
+use std::time::{Duration, Instant};
+
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use stampede_service::{Command, Env, Error, Node};
@@ -121,6 +123,17 @@ async fn a_wrong_user_is_not_tried_again() {
     let node = node(&[("DATABASE_URL", &url), ("STARTUP_TIMEOUT_MS", "600000")]);
     let error = timeout(PATIENCE, async { node.database(&two_tables()).await.unwrap_err() }).await.unwrap();
     assert!(matches!(error, Error::Database(sqlx::Error::Database(_))), "{error}");
+}
+
+#[tokio::test]
+async fn in_production_a_user_may_still_be_made() {
+    let database = empty().await;
+    let url = database.url().replace("//postgres", "//nobody-of-this-name");
+    let pairs = [("DATABASE_URL", &*url), ("ENVIRONMENT", "production"), ("STARTUP_TIMEOUT_MS", "1000")];
+    let began = Instant::now();
+    let error = node(&pairs).database(&two_tables()).await.unwrap_err();
+    assert!(matches!(error, Error::Database(sqlx::Error::Database(_))), "{error}");
+    assert!(began.elapsed() >= Duration::from_millis(300), "it tried again: {:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use crate::pod::{name_of, selects};
+use crate::pod::{In, name_of, selects};
 use crate::{Code, Rendering, Workload, quantity, rendering::title};
 
 /// Of whatever there are several, one may always be taken away: a drain would never end otherwise.
@@ -106,6 +106,44 @@ pub fn autoscalers_scale_what_is_there(rendering: &Rendering, _: &Code) -> Vec<S
         }
     }
     faults
+}
+
+/// Postgres has a connection for every process that there may be, with all its pools full and one more of each Deployment
+/// during an update: scaling would otherwise end in refusals, just when it is needed.
+pub fn connections_suffice(rendering: &Rendering, code: &Code) -> Vec<String> {
+    /// Beside its pools: a relay, a listener, whoever migrates, one to spare.
+    const SESSIONS: u32 = 4;
+    const PEOPLE: u32 = 10;
+    let scalers = scalers(rendering);
+    let mut needed = PEOPLE;
+    for workload in rendering.workloads.iter().filter(|workload| workload.is_long_running()) {
+        let containers = workload.containers();
+        let image = containers.iter().filter(|one| !one.first).find_map(In::image_of_ours);
+        let database = image.and_then(|image| code.services.get(image)?.blueprint.database.as_ref());
+        let Some(database) = database else { continue };
+        let scaler = scalers.iter().find(|scaler| scaler.target == (workload.kind, &*workload.name));
+        let most = scaler.map(|scaler| scaler.max).or(workload.replicas).unwrap_or(1).unsigned_abs();
+        let surge = u32::from(workload.kind == "Deployment" && most > 1);
+        needed += (most + surge) * (database.pools.values().sum::<u32>() + SESSIONS);
+    }
+    match max_connections(rendering) {
+        Some(max) if max >= needed => Vec::new(),
+        max => vec![format!("max_connections: {max:?}, and there may be {needed}")],
+    }
+}
+
+/// Of the configuration file, or of the operator's Cluster.
+fn max_connections(rendering: &Rendering) -> Option<u32> {
+    const KEY: &str = "max_connections";
+    let of_file = || {
+        let texts = rendering.config_maps.iter().filter_map(|map| map.data.as_ref()?.get("postgresql.conf"));
+        let mut lines = texts.flat_map(|text| text.lines()).filter_map(|line| line.split_once('='));
+        lines.find(|(key, _)| key.trim() == KEY).map(|(_, value)| value.trim().to_owned())
+    };
+    let of_cluster = rendering
+        .custom("Cluster")
+        .find_map(|one| Some(one["spec"]["postgresql"]["parameters"][KEY].as_str()?.to_owned()));
+    of_cluster.or_else(of_file)?.parse().ok()
 }
 
 /// On a laptop, the ports of nodes are those that `deploy/kind/cluster.yaml` maps to buyers and their card tokens;

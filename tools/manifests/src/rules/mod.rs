@@ -11,8 +11,8 @@ mod security;
 mod settings;
 
 pub use copies::{
-    autoscalers_scale_what_is_there, budgets_leave_room_to_drain, only_two_doors_are_open,
-    requests_fit_on_a_laptop,
+    autoscalers_scale_what_is_there, budgets_leave_room_to_drain, connections_suffice,
+    only_two_doors_are_open, requests_fit_on_a_laptop,
 };
 pub use identity::{everything_is_labelled, images_are_of_this_version, what_cannot_change_has_no_version};
 pub use names::{selectors_mean_pods, services_lead_to_ports};

@@ -96,9 +96,8 @@ fn of_ours(one: In<'_>, rendering: &Rendering, service: &crate::code::Service) -
     if ports != listeners {
         faults.push(format!("{title}, ports: {ports:?}, and its listeners are {listeners:?}"));
     }
-    let has_http = listeners.iter().any(|(name, _)| name == "http");
-    // Who says heartbeats and answers HTTP tells others where: only the cluster knows.
-    if has_http && service.required.contains("NATS_PASSWORD") {
+    // Who says heartbeats tells others where it is: only the cluster knows.
+    if service.required.contains("NATS_PASSWORD") {
         let told = matches!(variables.get("ADVERTISE"), Some(Source::Field));
         if !told {
             faults.push(format!("{title}, env ADVERTISE: it is not the pod's own address"));

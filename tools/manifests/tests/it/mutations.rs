@@ -410,7 +410,7 @@ fn settings() {
             required,
             "kind",
             "StatefulSet/payments",
-            at(CONTAINER, "env/2"),
+            at(CONTAINER, "env/3"),
             None,
             "NATS_PASSWORD: it is not set",
         ),
@@ -590,10 +590,27 @@ fn network() {
 fn copies() {
     let budgets: Rule = rules::budgets_leave_room_to_drain;
     let scaled: Rule = rules::autoscalers_scale_what_is_there;
+    let connections: Rule = rules::connections_suffice;
     let doors: Rule = rules::only_two_doors_are_open;
     let fit: Rule = rules::requests_fit_on_a_laptop;
     let queue = "kind + autoscaling-queue";
     is_red(vec![
+        (
+            connections,
+            "kind + autoscaling-cpu",
+            "HorizontalPodAutoscaler/lobby",
+            "/spec/maxReplicas",
+            Some(json!(6)),
+            "there may be 424",
+        ),
+        (
+            connections,
+            "ha",
+            "Cluster/postgres",
+            "/spec/postgresql/parameters/max_connections",
+            Some(json!("200")),
+            "max_connections: Some(200)",
+        ),
         (
             budgets,
             "kind",

@@ -20,6 +20,7 @@ rules_hold!(
     arrows_are_those_of_the_blueprints,
     autoscalers_scale_what_is_there,
     budgets_leave_room_to_drain,
+    connections_suffice,
     containers_are_restricted,
     everything_is_labelled,
     grace_is_longer_than_the_drain,

@@ -13,6 +13,9 @@ use crate::state;
 /// The C library is linked in. With GNU's own, because musl's allocator is slow with many threads.
 const STATIC: &str = "-C target-feature=+crt-static";
 
+/// The first GNU C library that has its resolver for DNS within.
+const LIBRARY_MIN: (u32, u32) = (2, 34);
+
 const NO_COMPILER: Missing = Missing {
     what: "cc, the linker",
     debian: &["build-essential"],
@@ -32,6 +35,8 @@ pub(crate) async fn build() -> anyhow::Result<Binaries> {
     let target = architecture(std::env::consts::OS, std::env::consts::ARCH)?.target();
     let cc = Command::new("cc").arg("-print-file-name=libc.a").output();
     library(&cc.with_context(|| NO_COMPILER.instructions())?.stdout)?;
+    let version = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    resolves(&version.context("getconf cannot be started")?.stdout)?;
     let mut command = cargo::cargo();
     command.args(["build", "--locked", "--release", "--bins", "--target", target]).current_dir(workspace);
     for image in super::all() {
@@ -63,9 +68,31 @@ fn library(said: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `getconf GNU_LIBC_VERSION` says. An older one loads its resolver when it is asked for a name, and an image has none.
+fn resolves(said: &[u8]) -> anyhow::Result<()> {
+    let said = String::from_utf8_lossy(said);
+    let version = said.trim().strip_prefix("glibc ").and_then(|version| version.split_once('.'));
+    let version = version.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    ensure!(
+        version.is_some_and(|version: (u32, u32)| version >= LIBRARY_MIN),
+        "this C library is {:?}; static programs that look up names need GNU's, 2.34 or newer: use deploy/Dockerfile",
+        said.trim()
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_that_would_look_for_a_resolver_is_refused() {
+        resolves(b"glibc 2.36\n").unwrap();
+        resolves(b"glibc 2.34\n").unwrap();
+        for old in [&b"glibc 2.31\n"[..], b"", b"musl"] {
+            assert!(resolves(old).unwrap_err().to_string().contains("deploy/Dockerfile"));
+        }
+    }
 
     #[test]
     fn a_missing_library_is_named_with_its_package() {

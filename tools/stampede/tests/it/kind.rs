@@ -61,6 +61,15 @@ async fn a_cluster_is_made_once_and_only_by_a_kind_that_obeys_policies() {
     stage.program("kind", "case $1 in version) echo 0.31.0;; get) echo stampede;; *) exit 1;; esac");
     let again = stage.run(&["up"]).await;
     assert!(again.status.success() && said(&again).contains("there already"), "{}", said(&again));
+    assert!(
+        stage.calls().last().unwrap().contains(" wait --for=condition=Ready nodes "),
+        "{:?}",
+        stage.calls()
+    );
+
+    stage.program("kubectl", "exit 1");
+    let stopped = stage.run(&["up"]).await;
+    assert!(!stopped.status.success() && said(&stopped).contains("docker start"), "{}", said(&stopped));
 
     stage.program("kind", "echo 0.23.0");
     let old = stage.run(&["up"]).await;

@@ -27,8 +27,8 @@ const CLUSTER: &str = "stampede";
 const CONTEXT: &str = "--context=kind-stampede";
 /// The longest wait for everything to be ready; the first time foreign images are pulled.
 const READY_LIMIT: &str = "--timeout=10m";
-/// The first whose network obeys NetworkPolicies.
-const VERSION_MIN: [u32; 2] = [0, 24];
+/// From 0.24 on its network obeys NetworkPolicies; for a while one of two questions for a name got lost with them.
+const VERSION_MIN: [u32; 2] = [0, 27];
 /// What mends a kind that cannot ask anything.
 const NO_ENGINE: &str = "is a container engine running? docker info";
 /// A stampede that a laptop with three nodes bears.
@@ -112,7 +112,7 @@ async fn up(workspace: &Path) -> Result<()> {
     let version = answer(program("kind").args(["version", "--quiet"]), NO_ENGINE).await?;
     ensure!(
         is_new_enough(&version),
-        "kind {} is too old: from {}.{} on its network obeys NetworkPolicies. Newer: https://kind.sigs.k8s.io",
+        "kind {} is too old: it takes {}.{}, whose network obeys NetworkPolicies. Newer: https://kind.sigs.k8s.io",
         version.trim(),
         VERSION_MIN[0],
         VERSION_MIN[1]
@@ -120,7 +120,10 @@ async fn up(workspace: &Path) -> Result<()> {
     let there = answer(program("kind").args(["get", "clusters"]), NO_ENGINE).await?;
     if there.lines().any(|line| line.trim() == CLUSTER) {
         progress::note("the cluster is there already; `cargo stampede kind down` deletes it");
-        return Ok(());
+        let nodes = kubectl().args(["wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s"]);
+        let mend = "after a restart of the machine its nodes may be stopped: docker start stampede-control-plane \
+                    stampede-worker stampede-worker2; or anew: cargo stampede kind down, then up";
+        return run("see that its nodes are ready", nodes, mend).await;
     }
     let config = workspace.join("deploy/kind/cluster.yaml");
     let create = program("kind").args(["create", "cluster", "--wait=5m", "--config"]).arg(config);
@@ -161,7 +164,7 @@ impl Deploy {
         run("apply the secrets (cargo stampede secrets)", apply, no_cluster).await?;
 
         // A Job cannot be changed.
-        let jobs = ["job/provision", "job/postgres-databases"];
+        let jobs = ["job/provision", "job/postgres-databases", "job/load"];
         let delete = kubectl().args(["delete", "--ignore-not-found"]).args(jobs);
         run("delete the Jobs of an earlier version", delete, no_cluster).await?;
 
@@ -241,7 +244,7 @@ mod tests {
     #[test]
     fn an_old_kind_is_told_apart() {
         for (version, new) in
-            [("0.31.0\n", true), ("0.24.0", true), ("v1.0.0", true), ("0.23.0", false), ("", false)]
+            [("0.31.0\n", true), ("0.27.0", true), ("v1.0.0", true), ("0.26.9", false), ("", false)]
         {
             assert_eq!(is_new_enough(version), new, "{version}");
         }

@@ -63,6 +63,13 @@ impl Run {
         Ok(self.child.wait().await?)
     }
 
+    /// Asks it to end, and waits until it does.
+    pub(super) async fn ask_to_end(&mut self) -> Result<ExitStatus> {
+        let pid = i32::try_from(self.pid()?).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.context("it has no number")?, rustix::process::Signal::TERM)?;
+        self.ended().await
+    }
+
     /// Ends it, and waits until its ports are free.
     pub(super) async fn stop(mut self) -> Result<()> {
         Ok(self.child.kill().await?)

@@ -23,6 +23,9 @@ use crate::state::StateDir;
 /// Half a day from UTC, so that a process which took notice of it would be seen.
 const ELSEWHERE: &str = "XXX-12";
 
+/// What a shell says of a process that SIGTERM ended.
+const ENDED_BY_SIGTERM: i32 = 128 + 15;
+
 type Pairs = Vec<(String, String)>;
 
 /// Settings with which a service can start, and somebody it cannot reach.
@@ -96,7 +99,16 @@ impl Settings {
         let began = OffsetDateTime::now_utc();
         let mut run = Run::start(jail.command(&[], &self.env(asked, IN_HOSTS)?)?)?;
         let outcome = self.look_at(&mut run, began, service).await;
-        run.stop().await?;
+        if outcome.is_err() {
+            run.stop().await?;
+            return outcome;
+        }
+        // By its own hand: nothing else ends number 1 of a container before it is killed.
+        let status = run.ask_to_end().await?;
+        ensure!(
+            status.code() == Some(ENDED_BY_SIGTERM),
+            "asked to end while it waited, it ended with {status}"
+        );
         outcome
     }
 
@@ -120,7 +132,7 @@ impl Settings {
             "its clock is wrong: {} is not just now, in UTC",
             waiting.timestamp
         );
-        Ok(format!("live, not ready: {}", waiting.message))
+        Ok(format!("live, not ready: {}; ends when asked to", waiting.message))
     }
 
     /// Every name leads to where it should, and one that nobody knows is called so.
