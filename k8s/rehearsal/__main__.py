@@ -4,6 +4,7 @@
     sudo $python k8s/rehearsal
     sudo $python k8s/rehearsal --update               # every workload is replaced while buyers come
     sudo $python k8s/rehearsal --overlay ha --lose nats-0,gateway-,orders-
+    sudo $python k8s/rehearsal --compose
 
 What stands for a cluster, all of it by what `kubectl kustomize` renders:
 
@@ -35,6 +36,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 def arguments():
     parser = argparse.ArgumentParser(prog="rehearsal", description="Rehearses an overlay without a cluster.")
     parser.add_argument("--overlay", default="kind", help="folder in k8s/overlays (default: kind)")
+    parser.add_argument("--compose", action="store_true", help="deploy/compose.yaml in the place of an overlay")
     parser.add_argument("--binaries", type=Path, help="folder of static programs (default: what was built last)")
     parser.add_argument("--buyers", type=int, default=500, help="how many come (default: 500)")
     parser.add_argument("--rate", type=int, default=20, help="buyers a second (default: 20)")
@@ -74,6 +76,8 @@ def main():
         # The machine's network, mounts and processes are not touched, and nothing outlives the first process in there.
         unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         os.execvpe("unshare", [*unshare, sys.executable, *sys.argv], os.environ | {INSIDE: "1"})
+    import compose
+    import overlay
     from play import Play
 
     Path("/run/netns").mkdir(exist_ok=True)
@@ -82,7 +86,10 @@ def main():
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder], check=True)
     began = time.monotonic()
     try:
-        with Play(options.overlay, binaries(options.binaries), folder) as play:
+        programs = binaries(options.binaries)
+        stampede = programs / "stampede"
+        found = compose.read(stampede, folder) if options.compose else overlay.read(options.overlay, stampede, folder)
+        with Play(programs, folder, *found) as play:
             play.run(options)
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)

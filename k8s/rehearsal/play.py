@@ -1,9 +1,7 @@
 """The workloads of an overlay, and what is done with them."""
 
-import base64
 import itertools
 import json
-import os
 import random
 import subprocess
 import sys
@@ -11,43 +9,24 @@ import threading
 import time
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 
-import yaml
-from cloudnative import operate
 from network import Network
 from pods import Pod
 from standins import OURS
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 HTTP_CREATED = 201
 READY_MAX_S = 90
 # Buyers that come before anything happens to the platform.
 BEFORE_S = 5
-# Kinds that are played, and kinds of which there is nothing to play: nobody is refused, placed, evicted or scaled here.
-PLAYED = {"Deployment", "StatefulSet", "Job", "Cluster", "ConfigMap", "Service", "NetworkPolicy"}
-LEFT_OUT = {"Namespace", "ServiceAccount", "PodDisruptionBudget", "CronJob", "Database", "HorizontalPodAutoscaler"}
 
 
 class Play:
-    def __init__(self, overlay, binaries, folder):
-        self.binaries, self.folder, self.faults = binaries, folder, []
+    def __init__(self, binaries, folder, objects, stored, doors):
+        self.binaries, self.folder, self.objects, self.stored = binaries, folder, objects, stored
         self.stampede = binaries / "stampede"
         self.began = time.monotonic()
-        self.objects = rendered(overlay, folder)
-        unknown = {thing["kind"] for thing in self.objects} - PLAYED - LEFT_OUT
-        if unknown:
-            raise ValueError(f"the rehearsal does not know {', '.join(sorted(unknown))}")
-        secrets = yaml.safe_load_all(output(self.stampede, "secrets", "--state", folder / "state"))
-        self.stored = {
-            ("secret", thing["metadata"]["name"]): {key: base64.b64decode(text) for key, text in thing["data"].items()}
-            for thing in secrets
-            if thing and thing["kind"] == "Secret"
-        }
-        for thing in (thing for thing in self.objects if thing["kind"] == "ConfigMap"):
-            self.stored["configMap", thing["metadata"]["name"]] = {k: v.encode() for k, v in thing["data"].items()}
-        self.objects = operate(self.objects, self.stored)
-        self.network = Network(self.objects, doors(self.objects))
+        self.faults = []
+        self.network = Network(objects, doors)
         # What the cluster keeps of a workload: its object and its pods.
         self.workloads = {}
         (folder / "logs").mkdir()
@@ -75,7 +54,16 @@ class Play:
         shop = ["--url", "http://localhost:8080"]
         self.command("three shows", token, "seed", *shop)
         self.command("a purchase", {}, "buy", *shop, "--tokens-url", "http://localhost:8081/tokens")
-        self.stampede_from_within(options)
+        load = next(
+            (thing for thing in self.objects if (thing["kind"], thing["metadata"]["name"]) == ("Job", "load")), None
+        )
+        if load:
+            self.stampede_from_within(load, options)
+        else:
+            self.command(
+                "a stampede", token, "load", *shop, "--buyers", options.buyers, "--rate", options.rate, *self.kept()
+            )
+            self.verify()
         self.memory()
         for arrow in self.network.denied():
             self.fault(f"no policy allows what was tried: {arrow}")
@@ -128,11 +116,30 @@ class Play:
         if done.returncode:
             self.fault(f"{what}: ended with {done.returncode}")
 
-    def stampede_from_within(self, options):
+    def kept(self):
+        return "--state", self.folder / "state", "--history", self.folder / "history.jsonl"
+
+    def verify(self):
+        """Straight to the pods, as through forwarded ports."""
+        if self.faults:
+            return
+        postgres, nats = (
+            next(pod for pod in self.network.pods if pod.workload == name and pod.ready)
+            for name in ("postgres", "nats")
+        )
+        password = (self.folder / "secrets/passwords/verifier").read_text()
+        environment = {
+            "VERIFIER_DATABASE_URL": f"postgres://verifier:{password}@{postgres.address}/postgres?sslmode=disable",
+            "NATS_PASSWORD": self.data("secret", "provision")["NATS_PASSWORD"].decode(),
+        }
+        self.command(
+            "what must always hold", environment, "verify", "--nats-url", f"nats://{nats.address}:4222", *self.kept()
+        )
+
+    def stampede_from_within(self, job, options):
         """The component `load`: buyers, and then the verifier, within their policies."""
         if self.faults:
             return
-        job = next(thing for thing in self.objects if thing["kind"] == "Job" and thing["metadata"]["name"] == "load")
         buyers = job["spec"]["template"]["spec"]["initContainers"][0]
         for flag, value in {"--buyers": options.buyers, "--rate": options.rate}.items():
             buyers["args"] = [f"{flag}={value}" if given.startswith(f"{flag}=") else given for given in buyers["args"]]
@@ -215,16 +222,6 @@ class Play:
                 pod.current.process.kill()
 
 
-def rendered(overlay, folder):
-    """The overlay with the component `load`."""
-    here = folder / "overlay"
-    here.mkdir()
-    there = os.path.relpath(REPOSITORY / "k8s", here)
-    kustomization = {"resources": [f"{there}/overlays/{overlay}"], "components": [f"{there}/components/load"]}
-    (here / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return [thing for thing in yaml.safe_load_all(output("kubectl", "kustomize", here)) if thing]
-
-
 def longest_pause(state):
     """Seconds between two purchases while buyers still came, as their history tells them."""
     history = next((state / "history").iterdir())
@@ -236,26 +233,6 @@ def longest_pause(state):
     return max((after - before).total_seconds() for before, after in pauses)
 
 
-def doors(objects):
-    """What a port of this machine leads to: as deploy/kind/cluster.yaml says, or, without NodePorts, as forwarded."""
-    kind = yaml.safe_load((REPOSITORY / "deploy/kind/cluster.yaml").read_text())
-    behind = {
-        port["nodePort"]: (thing["spec"]["selector"]["app.kubernetes.io/name"], port["targetPort"])
-        for thing in objects
-        if thing["kind"] == "Service"
-        for port in thing["spec"]["ports"]
-        if "nodePort" in port
-    }
-    if not behind:
-        return {8080: ("gateway", "http"), 8081: ("psp-sim", "tokens")}
-    mappings = [port for node in kind["nodes"] for port in node.get("extraPortMappings", [])]
-    return {port["hostPort"]: behind[port["containerPort"]] for port in mappings}
-
-
 def bytes_of(text):
     units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
     return int(Decimal(text[:-2]) * units[text[-2:]])
-
-
-def output(*command):
-    return subprocess.run(command, check=True, text=True, capture_output=True).stdout
