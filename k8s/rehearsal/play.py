@@ -48,29 +48,32 @@ class Play:
     # The steps.
 
     def run(self, options):
-        self.apply()
-        self.until_ready()
-        token = {"OPERATOR_TOKEN": self.data("secret", "gateway")["OPERATOR_TOKEN"].decode()}
-        shop = ["--url", "http://localhost:8080"]
-        self.command("three shows", token, "seed", *shop)
-        self.command("a purchase", {}, "buy", *shop, "--tokens-url", "http://localhost:8081/tokens")
-        load = next(
-            (thing for thing in self.objects if (thing["kind"], thing["metadata"]["name"]) == ("Job", "load")), None
-        )
-        if load:
-            self.stampede_from_within(load, options)
-        else:
-            self.command(
-                "a stampede", token, "load", *shop, "--buyers", options.buyers, "--rate", options.rate, *self.kept()
-            )
-            self.verify()
-        self.memory()
+        self.check_lost(options)
+        if not self.faults:
+            self.apply()
+            self.until_ready()
+        if not self.faults:
+            self.sell(options)
+            self.memory()
         for arrow in self.network.denied():
             self.fault(f"no policy allows what was tried: {arrow}")
         if not options.lose:
             for pod in itertools.chain(*self.running()):
                 if pod.restarts:
                     self.fault(f"{pod.name} was started again {pod.restarts} times")
+
+    def sell(self, options):
+        token = {"OPERATOR_TOKEN": self.data("secret", "gateway")["OPERATOR_TOKEN"].decode()}
+        shop = ["--url", "http://localhost:8080"]
+        self.command("three shows", token, "seed", *shop)
+        self.command("a purchase", {}, "buy", *shop, "--tokens-url", "http://localhost:8081/tokens")
+        jobs = [thing for thing in self.objects if thing["kind"] == "Job" and thing["metadata"]["name"] == "load"]
+        if jobs:
+            self.stampede_from_within(jobs[0], options)
+            return
+        buyers = ["--buyers", options.buyers, "--rate", options.rate]
+        self.command("a stampede", token, "load", *shop, *buyers, *self.kept())
+        self.verify()
 
     def apply(self):
         """Everything at once, as `kubectl apply -k` does."""
@@ -151,6 +154,13 @@ class Play:
             pause_s = longest_pause(pod.volume("state"))
             self.tell(f"the longest time without a purchase, while buyers came: {pause_s:.1f} s")
 
+    def check_lost(self, options):
+        """Before anything is started: each begins the name of a pod."""
+        names = [t["metadata"]["name"] for t in self.objects if t["kind"] in ("Deployment", "StatefulSet")]
+        for lost in filter(None, options.lose.split(",")):
+            if not any(f"{name}-".startswith(lost) or lost.startswith(f"{name}-") for name in names):
+                self.fault(f"no pod's name begins with {lost}; there are those of {', '.join(names)}")
+
     def disturb(self, options):
         """While buyers come: every workload is replaced, or pods die."""
         if options.update or options.lose:
@@ -164,8 +174,8 @@ class Play:
                 roll.join()
             self.tell("all of them are replaced")
         for beginning in filter(None, options.lose.split(",")):
-            pods = next(pods for name, (_, pods) in self.workloads.items() if beginning.startswith(name))
-            lost = next(pod for pod in pods if pod.name.startswith(beginning))
+            lost = next(pod for pod in itertools.chain(*self.running()) if pod.name.startswith(beginning))
+            _, pods = self.workloads[lost.workload]
             self.tell(f"{lost.name} dies")
             pods.remove(lost)
             lost.die()

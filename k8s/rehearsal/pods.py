@@ -63,7 +63,7 @@ class Pod:
             while not self.once and not self.ending:
                 self.serve()
         except Exception as error:  # noqa: BLE001 - nobody sees how a thread ends
-            self.play.fault(f"{self.name}: {error!r}")
+            self.play.fault(f"{self.name}: {error if isinstance(error, RuntimeError) else repr(error)}")
         finally:
             self.ready = False
             self.play.network.leave(self)

@@ -303,7 +303,11 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             load.run(&gateway, operator, place.create()?.root()).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Verify { place, verify } => verify.run(&place.existing()?).await,
+        Command::Verify { place, verify } => {
+            // Of a platform elsewhere there may be nothing here yet.
+            let state = if verify.database_url.is_some() { place.create()? } else { place.existing()? };
+            verify.run(&state).await
+        }
         Command::Seed(seed) => seed.run().await,
         Command::Secrets(secrets) => secrets.run(),
         Command::Kind(kind) => kind.run().await,

@@ -29,6 +29,7 @@ impl Seed {
         let (gateway, ours) = self.place.gateway(self.url.as_deref())?;
         let token = self
             .operator_token
+            .filter(|token| !token.is_empty())
             .or(ours)
             .context("OPERATOR_TOKEN is not set: only an operator makes shows")?;
         let began = Instant::now();

@@ -100,7 +100,7 @@ impl Kind {
             Self::Down => {
                 let delete = program("kind").args(["delete", "cluster", "--name", CLUSTER]);
                 run("delete the cluster", delete, "kind get clusters shows what there is").await?;
-                ("cluster", "nothing of it is left")
+                ("cluster", "its secrets are kept in .stampede-cluster, its images in target/images")
             }
         };
         progress::done(what, format_args!("done; next: {next}"), began);
@@ -133,6 +133,12 @@ async fn up(workspace: &Path) -> Result<()> {
 }
 
 async fn load_images(workspace: &Path) -> Result<()> {
+    // Before minutes of building.
+    let there = answer(program("kind").args(["get", "clusters"]), NO_ENGINE).await?;
+    ensure!(
+        there.lines().any(|line| line.trim() == CLUSTER),
+        "there is no cluster {CLUSTER}: cargo stampede kind up"
+    );
     let folder = workspace.join("target/images");
     // Archives of an older version would be loaded as well.
     if folder.is_dir() {
@@ -194,6 +200,9 @@ impl Deploy {
 /// One purchase, then many, then the verifier over two forwarded ports.
 async fn test(target: &Target) -> Result<()> {
     let (state, url) = (target.place.create()?, target.url.as_str());
+    // At that address there may be somebody else, such as `up`.
+    let not_deployed = "is it deployed? cargo stampede kind deploy";
+    run("see that it is in the cluster", kubectl().args(["get", "deployment/gateway"]), not_deployed).await?;
     let secrets = Secrets::open(&state)?;
     let not_there =
         "is it ready? kubectl -n stampede get pods; if it was never deployed: cargo stampede kind deploy";

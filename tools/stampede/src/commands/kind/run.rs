@@ -59,11 +59,11 @@ impl Run {
     fn missing(&self) -> String {
         let name = self.shown.split(' ').next().unwrap_or_default();
         let place = match name {
-            "kind" => ": https://kind.sigs.k8s.io/docs/user/quick-start#installation",
-            "kubectl" => ": https://kubernetes.io/docs/tasks/tools",
-            _ => "",
+            "kind" => "? See https://kind.sigs.k8s.io/docs/user/quick-start#installation",
+            "kubectl" => "? See https://kubernetes.io/docs/tasks/tools",
+            _ => "?",
         };
-        format!("{name} cannot be started; is it installed?{place}")
+        format!("{name} cannot be started; is it installed{place}")
     }
 }
 
@@ -96,7 +96,9 @@ pub(super) async fn run(step: &str, mut run: Run, mend: &str) -> Result<()> {
 
 /// What a command says.
 pub(super) async fn answer(mut run: Run, mend: &str) -> Result<String> {
-    let output = run.command.stderr(Stdio::inherit()).output().await.with_context(|| run.missing())?;
+    let child = run.spawn_piped()?;
+    // Its standard error is ours: what it says is seen.
+    let output = child.wait_with_output().await?;
     ensure!(output.status.success(), "{} failed ({}); {mend}", run.shown, output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
