@@ -4,6 +4,8 @@ One server under the names that they know, with the roles, databases and rules f
 standbys: nothing is replicated here, and what the operator does when one dies is not rehearsed.
 """
 
+from containers import SECURITY
+
 USER = 26
 CONFIGURATION = "cloudnative-pg"
 
@@ -62,11 +64,7 @@ def server(name, spec):
         ],
         "ports": [{"name": "sql", "containerPort": 5432}],
         "resources": spec["resources"],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": SECURITY,
         "startupProbe": asks,
         "readinessProbe": asks,
         "livenessProbe": asks,

@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 
 import yaml
+from containers import SECURITY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-DEPLOY = REPOSITORY / "deploy"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 OURS = 65532
 POSTGRES = 70
 # Listeners of others, and what their images write to beside their volumes.
@@ -22,7 +22,6 @@ PORTS = {
 }
 WRITTEN = {"postgres": ["/tmp", "/var/run/postgresql"], "mail": ["/tmp"]}
 HEALTH = {"nats": ("/healthz", "monitor"), "mail": ("/readyz", "web")}
-RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
 
 
 def read(stampede, folder):
@@ -88,7 +87,7 @@ def workload(name, service, stored, secrets):
         "env": environment(name, service, stored, secrets),
         "ports": [{"name": port, "containerPort": number} for port, number in ports(name, service).items()],
         "volumeMounts": mounts,
-        "securityContext": RESTRICTED,
+        "securityContext": SECURITY,
         "resources": {"requests": {"memory": "0Mi"}, "limits": {"memory": limit(service)}},
         **({} if is_job else probes(name, service)),
     }

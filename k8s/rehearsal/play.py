@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from network import Network
@@ -236,11 +236,18 @@ def longest_pause(state):
     """Seconds between two purchases while buyers still came, as their history tells them."""
     history = next((state / "history").iterdir())
     lines = [json.loads(line) for line in history.read_text().splitlines()]
-    last_came = max(datetime.fromisoformat(line["at"]) for line in lines if line["step"] == "session")
-    orders = (line for line in lines if line["step"] == "order" and line.get("status") == HTTP_CREATED)
-    bought = sorted(datetime.fromisoformat(line["at"]) for line in orders)
-    pauses = itertools.pairwise([*(time for time in bought if time < last_came), last_came])
-    return max((after - before).total_seconds() for before, after in pauses)
+    came = {}
+    for line in (line for line in lines if line["step"] == "session"):
+        # Who has to ask again came when it asked for the first time.
+        came.setdefault(line["buyer"], at(line) - timedelta(milliseconds=line.get("took_ms", 0)))
+    last = max(came.values())
+    bought = sorted(at(line) for line in lines if line["step"] == "order" and line.get("status") == HTTP_CREATED)
+    pauses = itertools.pairwise([*(time for time in bought if time < last), last])
+    return max(((after - before).total_seconds() for before, after in pauses), default=0.0)
+
+
+def at(line):
+    return datetime.fromisoformat(line["at"])
 
 
 def bytes_of(text):

@@ -17,13 +17,11 @@ use crate::provision::OPERATOR;
 use crate::run_file::RunFile;
 use crate::secrets::Secrets;
 use crate::services::{Replicas, Setting};
-use crate::signals::Signals;
+use crate::signals::{ENDED_BY_SIGTERM, Signals};
 use crate::state::StateDir;
 
 /// Number of the first process of a container. What it does not listen to never reaches it, so it would not end when asked.
 const FIRST: u32 = 1;
-/// What a shell says of a process that SIGTERM ended.
-const ENDED_BY_SIGTERM: u8 = 128 + 15;
 
 /// Sells tickets while a stampede of buyers arrives.
 #[derive(Debug, Parser)]

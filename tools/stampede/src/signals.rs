@@ -2,6 +2,9 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// What a shell says of a process that SIGTERM ended.
+pub(crate) const ENDED_BY_SIGTERM: u8 = 128 + 15;
+
 /// Everything that asks a program to end.
 pub(crate) struct Signals {
     interrupt: Signal,

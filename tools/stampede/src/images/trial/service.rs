@@ -18,13 +18,11 @@ use crate::layout::{Layout, PublicPorts};
 use crate::scratch::Scratch;
 use crate::secrets::Secrets;
 use crate::services::{Replicas, Service};
+use crate::signals::ENDED_BY_SIGTERM;
 use crate::state::StateDir;
 
 /// Half a day from UTC, so that a process which took notice of it would be seen.
 const ELSEWHERE: &str = "XXX-12";
-
-/// What a shell says of a process that SIGTERM ended.
-const ENDED_BY_SIGTERM: i32 = 128 + 15;
 
 type Pairs = Vec<(String, String)>;
 
@@ -106,7 +104,7 @@ impl Settings {
         // By its own hand: nothing else ends number 1 of a container before it is killed.
         let status = run.ask_to_end().await?;
         ensure!(
-            status.code() == Some(ENDED_BY_SIGTERM),
+            status.code() == Some(i32::from(ENDED_BY_SIGTERM)),
             "asked to end while it waited, it ended with {status}"
         );
         outcome
