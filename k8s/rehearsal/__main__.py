@@ -2,7 +2,7 @@
 
     python=target/manifests/bin/python                # of check.py
     sudo $python k8s/rehearsal
-    sudo $python k8s/rehearsal --update               # every workload is replaced while buyers come
+    sudo $python k8s/rehearsal --update               # every service is replaced while buyers come
     sudo $python k8s/rehearsal --overlay ha --lose nats-0,gateway-,orders-
     sudo $python k8s/rehearsal --compose
 
@@ -42,7 +42,7 @@ def arguments():
     parser.add_argument("--binaries", type=Path, help="folder of static programs (default: what was built last)")
     parser.add_argument("--buyers", type=int, default=500, help="how many come (default: 500)")
     parser.add_argument("--rate", type=int, default=20, help="buyers a second (default: 20)")
-    parser.add_argument("--update", action="store_true", help="replace every pod while they come")
+    parser.add_argument("--update", action="store_true", help="replace every pod of ours while they come")
     parser.add_argument("--lose", default="", help="pods that die while they come, by the beginning of their names")
     options = parser.parse_args()
     overlays = sorted(path.parent.name for path in (REPOSITORY / "k8s/overlays").glob("*/kustomization.yaml"))
