@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -10,19 +11,31 @@ use stampede::scratch::Scratch;
 
 use crate::said;
 
-/// Runs the launcher in `folder`, where a shell stands in for cargo: `sh build --workspace …` runs the script `build`.
-fn launch(folder: &Path, script: &str, args: &[&str]) -> Output {
-    fs::write(folder.join("build"), script).unwrap();
-    let programs = Path::new(env!("CARGO_BIN_EXE_stampede")).parent().unwrap();
-    let launcher = programs.with_file_name("launcher").join("stampede-launcher");
-    let mut command = Command::new(&launcher);
-    command.args(args).current_dir(folder).env("CARGO", "/bin/sh");
-    command
-        .env("OUT_DIR", "/of/this/package")
-        .env("DATABASE_URL", "postgres://h/d")
-        .env("CARGO_PROFILE_DEV_DEBUG", "0");
-    assert!(launcher.is_file(), "{} is missing; `cargo stampede` builds it", launcher.display());
-    command.output().unwrap()
+/// The launcher, compiled for this test, next to the programs that cargo has built. A shell stands in for cargo:
+/// `sh build --workspace …` runs the script `build`.
+struct Launcher(Scratch);
+
+impl Launcher {
+    fn compiled() -> Self {
+        let scratch = Scratch::new("launcher").unwrap();
+        let programs = Path::new(env!("CARGO_BIN_EXE_stampede")).parent().unwrap();
+        symlink(programs, scratch.path().join("debug")).unwrap();
+        fs::create_dir(scratch.path().join("launcher")).unwrap();
+        let mut rustc = Command::new("rustc");
+        rustc.args(["--edition", "2024", "src/main.rs", "-o"]).arg(scratch.path().join("launcher/launcher"));
+        rustc.env("CARGO_PKG_NAME", "stampede-launcher");
+        let output = rustc.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../launcher")).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        Self(scratch)
+    }
+
+    fn run(&self, script: &str, args: &[&str]) -> Output {
+        fs::write(self.0.path().join("build"), script).unwrap();
+        let mut command = Command::new(self.0.path().join("launcher/launcher"));
+        command.args(args).current_dir(self.0.path()).env("CARGO", "/bin/sh");
+        command.env("OUT_DIR", "/of/this/package").env("DATABASE_URL", "postgres://h/d");
+        command.env("CARGO_PROFILE_DEV_DEBUG", "0").output().unwrap()
+    }
 }
 
 /// Every crate that this workspace is made of, and ours first.
@@ -37,10 +50,9 @@ fn metadata(more: &[&str]) -> Vec<Value> {
 
 #[test]
 fn a_build_is_told_nothing_of_the_package_that_starts_it() {
-    let scratch = Scratch::new("launcher").unwrap();
-    let ran = launch(scratch.path(), "env >environment", &["--version"]);
-    assert!(ran.status.success() && said(&ran).contains(env!("CARGO_PKG_VERSION")), "{}", said(&ran));
-    let handed_on = fs::read_to_string(scratch.path().join("environment")).unwrap();
+    let ran = Launcher::compiled().run("env", &["--version"]);
+    let handed_on = said(&ran);
+    assert!(ran.status.success() && handed_on.contains(env!("CARGO_PKG_VERSION")), "{handed_on}");
     let names: BTreeSet<&str> = handed_on.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     // What cargo has set for this test is what it sets for the launcher.
     let ours = |name: &&str| {
@@ -59,6 +71,7 @@ fn every_command_builds_what_it_needs_in_one_run_of_cargo_that_chooses_the_whole
     let all = "build --workspace --exclude stampede-launcher --bins";
     let alone = "build --workspace --exclude stampede-launcher --bin stampede";
     let release = format!("{all} --release");
+    let launcher = Launcher::compiled();
     for (command, expected) in [
         ("up", all),
         ("up --detach --fresh", all),
@@ -72,11 +85,9 @@ fn every_command_builds_what_it_needs_in_one_run_of_cargo_that_chooses_the_whole
         ("test -p orders", alone),
         ("", alone),
     ] {
-        let scratch = Scratch::new("launcher").unwrap();
         let args: Vec<&str> = command.split_ascii_whitespace().collect();
-        let ran = launch(scratch.path(), "echo build \"$@\" >>built; exit 7", &args);
-        let built = fs::read_to_string(scratch.path().join("built")).unwrap();
-        assert_eq!(built.trim_end(), expected, "{command}");
+        let ran = launcher.run("echo build \"$@\"; exit 7", &args);
+        assert_eq!(String::from_utf8_lossy(&ran.stdout).trim_end(), expected, "{command}");
         assert!(!ran.status.success() && said(&ran).contains("failed (exit status: 7)"), "{}", said(&ran));
     }
 }
