@@ -24,8 +24,8 @@ use crate::{Bus, Message};
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 /// "Store failed", with the reason in words; a full stream among them.
 const STORE_FAILED: u64 = 10_077;
-/// "Wrong last sequence": something newer lies under the subject.
-const WRONG_LAST_SEQUENCE: u64 = 10_071;
+/// "Wrong last sequence": something newer lies under the subject, as one server says it and as a cluster may.
+const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
 
 /// A message was not stored, or nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -242,7 +242,7 @@ async fn acknowledged(pending: Result<Pending, Unanswered>, deadline: Instant) -
         Ok(Response::Err { error }) if error.error_code().0 == STORE_FAILED => {
             Err(PublishError::Full(error.to_string()))
         }
-        Ok(Response::Err { error }) if error.error_code().0 == WRONG_LAST_SEQUENCE => {
+        Ok(Response::Err { error }) if WRONG_LAST_SEQUENCE.contains(&error.error_code().0) => {
             Err(PublishError::Outdated)
         }
         Ok(Response::Err { error }) => Err(PublishError::Refused(error.to_string())),

@@ -67,7 +67,9 @@ pub async fn start(node: &Node, clock: Clock) -> Result<Inventory, BoxError> {
     node.supervise("publisher", move || {
         let (service, on, stop) = (service.clone(), on.clone(), stop.clone());
         async move {
-            lead(service.store().pool(), Duty::Publish, &stop, || publisher::publish(&service, &on)).await;
+            let publishing =
+                lead(service.store().pool(), Duty::Publish, &stop, || publisher::publish(&service, &on));
+            Box::pin(publishing).await;
             Ok(())
         }
     });

@@ -11,7 +11,6 @@ use stampede_orders::store::{Budget, Store};
 use stampede_orders::{MIGRATOR, SERVICE};
 use stampede_testkit::{eventually, fresh_database};
 
-use crate::client::SHORT_MS;
 use crate::overtaken::placed;
 use crate::players::Manner;
 use crate::recovery::EAGER;
@@ -97,14 +96,21 @@ async fn an_order_that_cannot_be_read_keeps_no_other_from_being_sent_again() {
     let stage = Stage::set().await;
     let node = stage.node(EAGER).await;
     stage.payments.set(PaymentAction::Authorise, Manner::Mute);
-    let spoilt = node.place_within(&stage.cart(), SHORT_MS).await.order().order_id;
-    let spoil = sqlx::query("UPDATE orders SET currency = '?' WHERE order_id = $1");
-    spoil.bind(spoilt.uuid()).execute(stage.database.pool()).await.unwrap();
-    let other = node.place_within(&stage.cart(), SHORT_MS).await.order().order_id;
-    let attempts = async || -> i32 {
-        let attempts =
-            sqlx::query_scalar("SELECT attempt FROM step WHERE order_id = $1 AND kind = 'authorise'");
-        attempts.bind(other.uuid()).fetch_one(stage.database.pool()).await.unwrap()
+    let (spoilt, other) = (stage.cart(), stage.cart());
+    let _waits = [&spoilt, &other].map(|cart| tokio::spawn(node.placing(cart, 10_000).send()));
+    let begun = async || -> i64 {
+        let begun = sqlx::query_scalar("SELECT count(*) FROM step WHERE kind = 'authorise'");
+        begun.fetch_one(stage.database.pool()).await.unwrap()
     };
-    eventually(PATIENCE, async || attempts().await >= 3).await;
+    eventually(PATIENCE, async || begun().await == 2).await;
+    let spoil = sqlx::query("UPDATE orders SET currency = '?' WHERE hold_id = $1");
+    spoil.bind(spoilt.hold.uuid()).execute(stage.database.pool()).await.unwrap();
+    let attempts = async || -> i32 {
+        let attempts = "SELECT attempt FROM step JOIN orders USING (order_id)
+            WHERE hold_id = $1 AND kind = 'authorise'";
+        let attempts = sqlx::query_scalar(attempts).bind(other.hold.uuid());
+        attempts.fetch_one(stage.database.pool()).await.unwrap()
+    };
+    let before = attempts().await;
+    eventually(PATIENCE, async || attempts().await >= before + 3).await;
 }
