@@ -1,5 +1,6 @@
 //! Lost messages, doubled ones, and crashes between any two steps.
 
+use async_nats::jetstream::stream::DiscardPolicy;
 use reqwest::StatusCode;
 use stampede_bus::{Delivery, Message, Verdict};
 use stampede_contracts::api::OrderState;
@@ -349,7 +350,7 @@ async fn a_queue_of_mails_that_is_gone_or_full_stops_no_sale() {
             jetstream.delete_stream("CMD_NOTIFY").await.unwrap();
         } else {
             jetstream.delete_consumer_from_stream("notify", "CMD_NOTIFY").await.unwrap();
-            config.max_messages = 1;
+            (config.max_messages, config.discard) = (1, DiscardPolicy::New);
             jetstream.update_stream(&config).await.unwrap();
             jetstream.publish("cmd.notify.first", "".into()).await.unwrap().await.unwrap();
         }
