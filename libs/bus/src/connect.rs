@@ -26,7 +26,8 @@ const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Messages that wait in memory for one subscription. What comes on top is dropped by the client library, which is
 /// counted; every subscription of this crate is read by a task that does nothing slow.
 const SUBSCRIPTION_CAPACITY: usize = 16_384;
-const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long [`Bus::drain`] takes at most.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where the server is and as whom to speak to it.
 #[derive(Clone)]
@@ -145,8 +146,8 @@ impl Bus {
         self.inner.watched.violations.load(Ordering::Relaxed)
     }
 
-    /// Sends what is buffered, ends all subscriptions and closes the connection. Bounded: after five seconds what is
-    /// not sent stays unsent.
+    /// Sends what is buffered, ends all subscriptions and closes the connection. After [`DRAIN_WITHIN`] what is not
+    /// sent stays unsent.
     pub async fn drain(&self) {
         let mut closed = self.inner.watched.closed.subscribe();
         let work = async {

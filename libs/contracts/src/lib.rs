@@ -27,6 +27,6 @@ pub use id::{
 };
 pub use key::HasKey;
 pub use money::{Currency, Money};
-pub use problem::{Code, Problem};
+pub use problem::{Code, Problem, Refusal};
 pub use route::Route;
 pub use timestamp::Timestamp;

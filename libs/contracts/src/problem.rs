@@ -126,6 +126,26 @@ codes! {
     DeadlineExceeded, "deadline_exceeded", 504, "There was no answer within the deadline.";
 }
 
+impl Code {
+    /// Whether it is a decision about the matter itself: business, a 4xx, the same however often one asks. The other
+    /// 4xx are about the request on its way: too early, too many, of another version.
+    pub const fn is_refusal(self) -> bool {
+        let is_about_the_way = matches!(
+            self,
+            Self::MalformedRequest
+                | Self::DeadlineMalformed
+                | Self::RouteNotFound
+                // What a responder says of a function that it does not know.
+                | Self::NotFound
+                | Self::MethodNotAllowed
+                | Self::RequestTimeout
+                | Self::KeyInProgress
+                | Self::RateLimited
+        );
+        self.status() < 500 && !is_about_the_way
+    }
+}
+
 impl std::fmt::Display for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -215,6 +235,34 @@ impl Problem {
     }
 }
 
+/// A problem that is a [decision](Code::is_refusal), and so final. Nothing else becomes one: who holds a refusal need not
+/// ask whether trying again would help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct Refusal(Box<Problem>);
+
+impl Refusal {
+    /// The stable word to branch on.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+}
+
+impl TryFrom<Problem> for Refusal {
+    /// The problem, which decides nothing.
+    type Error = Problem;
+
+    fn try_from(problem: Problem) -> Result<Self, Problem> {
+        if problem.code.is_refusal() { Ok(Self(Box::new(problem))) } else { Err(problem) }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        *refusal.0
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -243,6 +291,19 @@ mod tests {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
             assert!((400..600).contains(&code.status()), "{code}");
         }
+    }
+
+    #[test]
+    fn no_problem_that_may_pass_becomes_a_refusal() {
+        for code in Code::ALL {
+            let problem = Problem::new(*code);
+            let passes = problem.retry_after.is_some() || !(400..500).contains(&code.status());
+            let refusal = Refusal::try_from(problem.clone());
+            assert!(!passes || refusal == Err(problem), "{code}");
+        }
+        let refusal = |code| Refusal::try_from(Problem::new(code)).map(|refusal| refusal.code());
+        assert_eq!(refusal(Code::HoldGone), Ok(Code::HoldGone));
+        assert_eq!(refusal(Code::KeyInProgress), Err(Problem::new(Code::KeyInProgress)));
     }
 
     #[test]

@@ -20,8 +20,8 @@ impl Node {
         Ok((listener, bound))
     }
 
-    /// Serves `router` on a listener of its own from now on, until [`draining`](Self::draining). The requests that
-    /// are then open are finished like [`tasks`](Self::tasks).
+    /// Serves `router` on a listener of its own from now on. It ends as the main one does: it takes requests until
+    /// `DRAIN_DELAY_MS` is over, and those that are then open have `DRAIN_TIMEOUT_MS` to finish.
     pub fn serve_beside(&self, listener: TcpListener, router: Router) {
         let server = Server {
             listener,
@@ -29,7 +29,8 @@ impl Node {
             connections_max: self.settings.http_connections_max,
             idle_timeout: self.settings.http_idle_timeout,
         };
-        self.tasks.spawn(server.run(self.draining.clone()));
+        let cut_off = self.shutdown.clone();
+        self.beside.spawn(cut_off.run_until_cancelled_owned(server.run(self.stop.clone())));
     }
 
     /// Serves `router` on the admin listener too, for operators only: what it does not know itself goes there. Only

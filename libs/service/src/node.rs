@@ -35,6 +35,10 @@ pub struct Node {
     pub(crate) supervisor: Supervisor,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
+    // Cancelled when the listeners take no more requests.
+    pub(crate) stop: CancellationToken,
+    // Owns the listeners beside the main one.
+    pub(crate) beside: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     pub(crate) readiness: Readiness,
     pub(crate) telemetry: Telemetry,
@@ -124,6 +128,8 @@ impl Node {
             supervisor: Supervisor::new(shutdown.clone()),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            beside: TaskTracker::new(),
             shutdown,
             readiness,
             telemetry,

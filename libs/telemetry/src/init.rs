@@ -1,6 +1,7 @@
 //! Installs tracer, meter and subscriber for the whole process.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
@@ -16,6 +17,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::{Metrics, Settings, logs};
+
+/// How long [`Telemetry::flush`] blocks at most. The SDK's own bound, which cannot be set.
+pub const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the process has installed; it can be done once.
 static INSTALLED: OnceLock<Telemetry> = OnceLock::new();
@@ -60,7 +64,7 @@ impl Telemetry {
 
     /// Exports the spans that ended up to now.
     ///
-    /// Blocks the thread for at most five seconds. A failure is logged and not returned: a process that is about to
+    /// Blocks the thread for at most [`FLUSH_WITHIN`]. A failure is logged and not returned: a process that is about to
     /// end can do nothing about it.
     pub fn flush(self) {
         if let Err(error) = self.tracer.force_flush() {

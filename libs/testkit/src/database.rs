@@ -73,6 +73,36 @@ impl Database {
         Ok(Self { server, name, pool })
     }
 
+    /// An outage: ends every connection and lets nobody in until [`open`](Self::open).
+    ///
+    /// # Panics
+    /// When the server does not do so.
+    pub async fn shut(&self) {
+        let name = &self.name;
+        self.on_server(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ";
+        self.on_server(format!("{sql}'{name}'")).await;
+    }
+
+    /// Lets everybody in again.
+    ///
+    /// # Panics
+    /// When the server does not do so.
+    pub async fn open(&self) {
+        self.on_server(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name)).await;
+    }
+
+    async fn on_server(&self, sql: String) {
+        let work = async {
+            let mut connection = self.server.connect().await?;
+            connection.execute(AssertSqlSafe(sql)).await?;
+            connection.close().await
+        };
+        if let Err(error) = work.await {
+            super::fail(&format!("the server does not do as it is told: {error}"));
+        }
+    }
+
     /// A pool of connections to it.
     pub fn pool(&self) -> &PgPool {
         &self.pool

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{availability::Copies, store::Store};
 
-/// How often the copy's age and the stream's generation are looked at.
+/// How often the stream's generation is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows inventory's state stream into the copy until `shutdown`.
@@ -27,7 +27,7 @@ pub async fn follow(bus: Bus, copies: Arc<Copies>, shutdown: CancellationToken) 
         std::future::ready(Ok::<(), BoxError>(()))
     };
     Replay::new(bus, EVT_INVENTORY, "evt.inventory.>")
-        .run(shutdown, handler, move || copies.caught_up())
+        .run(shutdown, handler, move |place| copies.reached(place, Timestamp::now()))
         .await
 }
 
@@ -43,31 +43,24 @@ fn apply(copies: &Copies, delivery: &Delivery) {
     }
 }
 
-/// Keeps the copy's age and the node's readiness true until `shutdown`: while the connection stands, every change
-/// arrives, so the copy is as new as now; without it the copy grows old and stays in use.
+/// Keeps the node's readiness true until `shutdown`.
 ///
 /// # Errors
 /// None while it runs.
 pub async fn watch_copy(
-    bus: Bus,
     copies: Arc<Copies>,
     gate: Gate,
     shutdown: CancellationToken,
 ) -> Result<(), BoxError> {
     let mut look = tokio::time::interval(Duration::from_millis(100));
-    let mut was_ready = false;
     while shutdown.run_until_cancelled(look.tick()).await.is_some() {
-        if bus.is_connected() {
-            copies.followed(Timestamp::now());
-        }
         match copies.ready() {
-            // Ready once is ready for good: a copy that grows old is better than none.
             Ok(()) => {
-                was_ready = true;
+                // Ready once is ready for good: a copy that grows old is better than none.
                 gate.open();
+                shutdown.cancelled().await;
             }
-            Err(reason) if !was_ready => gate.close(reason),
-            Err(_) => {}
+            Err(reason) => gate.close(reason),
         }
     }
     Ok(())

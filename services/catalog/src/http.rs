@@ -89,7 +89,7 @@ async fn seats(
         section: section.name.clone(),
         availability: app.copies.section(show_id, section.section_id).ok_or_else(building)?,
         seats: app.copies.seats(show_id, section.section_id).ok_or_else(building)?,
-        as_of: app.copies.as_of().ok_or_else(building)?,
+        as_of: app.copies.as_of(show_id).ok_or_else(building)?,
     }))
 }
 
@@ -118,7 +118,7 @@ fn view(app: &App, show: &ShowRecord) -> Show {
         cancel_until: show.cancel_until,
         lobby_rules: show.lobby.clone(),
         sections: sections.collect(),
-        as_of: app.copies.as_of(),
+        as_of: app.copies.as_of(show.show_id),
     }
 }
 

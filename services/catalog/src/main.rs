@@ -39,10 +39,10 @@ async fn serve(node: Node) -> Result<ExitCode, BoxError> {
     let (copies, stop, on) = (Arc::clone(&app.copies), node.shutdown(), bus.clone());
     node.supervise("follow inventory", move || events::follow(on.clone(), Arc::clone(&copies), stop.clone()));
 
-    let (copies, stop, on) = (Arc::clone(&app.copies), node.shutdown(), bus.clone());
+    let (copies, stop) = (Arc::clone(&app.copies), node.shutdown());
     let gate = node.readiness().gate("copy of availability");
     node.supervise("watch the copy", move || {
-        events::watch_copy(on.clone(), Arc::clone(&copies), gate.clone(), stop.clone())
+        events::watch_copy(Arc::clone(&copies), gate.clone(), stop.clone())
     });
 
     let (store, stop, on) = (app.store.clone(), node.shutdown(), bus.clone());

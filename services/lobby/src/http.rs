@@ -117,14 +117,12 @@ impl Following {
 
 // The one place where an error becomes an answer, and where its chain is logged.
 fn problem(error: AppError) -> Problem {
-    match error {
-        AppError::Refused(problem) | AppError::Inventory(CallError::Refused(problem)) => problem,
-        AppError::Database(_) | AppError::Inventory(_) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the request failed");
-            match error {
-                AppError::Inventory(CallError::TimedOut) => Problem::new(Code::DeadlineExceeded),
-                _ => Problem::new(Code::Unavailable),
-            }
-        }
-    }
+    let problem = match &error {
+        AppError::Refused(problem) => return problem.clone(),
+        AppError::Inventory(refused @ CallError::Refused(_)) => return refused.clone().into(),
+        AppError::Inventory(CallError::TimedOut) => Problem::new(Code::DeadlineExceeded),
+        AppError::Database(_) | AppError::Inventory(_) => Problem::new(Code::Unavailable),
+    };
+    tracing::error!(error = &error as &dyn std::error::Error, "the request failed");
+    problem
 }

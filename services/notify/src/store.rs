@@ -32,7 +32,7 @@ pub struct Due {
     pub order_id: OrderId,
     /// The command as it arrived.
     pub message: Message,
-    /// Attempts so far, this one included.
+    /// Attempts so far, this one included, without those that an outage cut short.
     pub attempts: i32,
 }
 
@@ -165,12 +165,32 @@ impl Store {
     /// # Errors
     /// When the database did not answer as it should.
     pub async fn postpone(&self, step: StepId, pause: Duration, error: &str) -> Result<(), sqlx::Error> {
+        self.put_off(step, pause, 0, error).await
+    }
+
+    /// Tries a mail again later, as if this attempt had not been: nobody was there to take or refuse it.
+    ///
+    /// # Errors
+    /// When the database did not answer as it should.
+    pub async fn wait(&self, step: StepId, pause: Duration, error: &str) -> Result<(), sqlx::Error> {
+        self.put_off(step, pause, 1, error).await
+    }
+
+    async fn put_off(
+        &self,
+        step: StepId,
+        pause: Duration,
+        unspent: i32,
+        error: &str,
+    ) -> Result<(), sqlx::Error> {
         // An interval of Postgres counts microseconds, and a finer one is refused.
         let pause = Duration::from_micros(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
         sqlx::query!(
-            "UPDATE mail SET next_at = now() + $2, last_error = $3 WHERE step_id = $1 AND state = 'open'",
+            "UPDATE mail SET next_at = now() + $2, attempts = attempts - $3, last_error = $4
+             WHERE step_id = $1 AND state = 'open'",
             step.uuid(),
             pause as _,
+            unspent,
             error,
         )
         .execute(&self.pool)

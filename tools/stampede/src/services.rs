@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+
+/// More than the longest drain of a service: by default 10 s for open requests, and 24 s for what
+/// `libs/service/src/life.rs` bounds.
+pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(40);
 
 /// A kind of process that we build.
 #[derive(Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use stampede_catalog::{
 use stampede_contracts::{
     BlockId, SectionId, ShowId, Timestamp,
     event::{BlockLayout, BlockState, LayoutPublished, RowSpan},
-    topology::EVT_CATALOG,
+    topology::{EVT_CATALOG, EVT_INVENTORY},
 };
 use stampede_outbox::{Outbox, Relay, RelaySettings};
 use stampede_service::{HttpLimits, stack};
@@ -229,7 +229,7 @@ async fn availability_follows_inventory_and_survives_the_loss_of_the_stream() {
         stage.app.copies.section(show_id, section_id).is_some_and(|now| now.free == 2)
     })
     .await;
-    stage.app.copies.followed(Timestamp::now());
+    eventually(PATIENCE, async || stage.app.copies.as_of(show_id).is_some()).await;
     let (_, show) = stage.get(&format!("/v1/shows/{show_id}")).await;
     assert_eq!(show["sections"][0]["availability"], expected);
     let (_, map) = stage.get(&format!("/v1/shows/{show_id}/seats?section={section_id}")).await;
@@ -242,4 +242,35 @@ async fn availability_follows_inventory_and_survives_the_loss_of_the_stream() {
     stampede_testkit::provision(stage.bus.jetstream()).await;
     eventually(PATIENCE, async || stage.published().await == 1).await;
     assert_eq!(stage.app.copies.section(show_id, section_id).map(|now| now.free), Some(2));
+}
+
+#[tokio::test]
+async fn what_is_shown_grows_old_while_its_stream_is_missing_although_nats_is_there() {
+    let stage = Stage::start().await;
+    let (show, other) = (ShowId::new(), ShowId::new());
+    let publish = async |show_id| {
+        let message = Message::new(&LayoutPublished { show_id, blocks: vec![] }, ShowId::new().to_string());
+        stage.bus.publish(&message.unwrap()).await.unwrap();
+    };
+    let as_of = |show| stage.app.copies.as_of(show);
+    let is_newer_than = async |show, moment: Option<Timestamp>| {
+        eventually(PATIENCE, async || as_of(show).is_some() && as_of(show) > moment).await;
+    };
+    publish(show).await;
+    is_newer_than(show, None).await;
+    is_newer_than(show, as_of(show)).await;
+
+    stage.bus.jetstream().delete_stream(EVT_INVENTORY).await.unwrap();
+    let gone = Timestamp::now();
+    eventually(PATIENCE, async || Timestamp::now().since(gone) > Duration::from_secs(3)).await;
+    assert!(stage.bus.is_connected());
+    assert!(as_of(show) <= Some(gone), "nobody can know that nothing is newer");
+
+    // A new stream says nothing of a show until that was published again.
+    stampede_testkit::provision(stage.bus.jetstream()).await;
+    publish(other).await;
+    is_newer_than(other, Some(gone)).await;
+    assert!(as_of(show) <= Some(gone));
+    publish(show).await;
+    is_newer_than(show, Some(gone)).await;
 }

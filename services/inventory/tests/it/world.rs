@@ -214,7 +214,7 @@ impl World {
     pub async fn call<F: Function>(&self, bus: &Bus, request: &F::Request) -> Result<F::Reply, Problem> {
         let subject = format!("rpc.inventory.any.{}", F::NAME);
         bus.call::<F>(subject, request).await.map_err(|error| match error {
-            CallError::Refused(problem) => problem,
+            error @ (CallError::Refused(_) | CallError::Failed(_)) => error.into(),
             error => Problem::from(error.clone()).detail(error.to_string()),
         })
     }

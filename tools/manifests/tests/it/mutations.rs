@@ -137,7 +137,7 @@ fn pods() {
             "kind",
             "Deployment/gateway",
             at(POD, "terminationGracePeriodSeconds"),
-            Some(json!(45)),
+            Some(json!(59)),
             "not longer than a drain",
         ),
         (

@@ -5,6 +5,7 @@ mod bad_input;
 mod cost;
 mod crowd;
 mod dead_letters;
+mod drain;
 mod elsewhere;
 mod faults;
 mod outages;

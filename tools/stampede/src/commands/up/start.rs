@@ -28,8 +28,6 @@ pub(crate) const TIER_NATS: usize = 1;
 /// The first wave of services.
 const TIER_SERVICES: usize = 2;
 
-/// A service gets 10 seconds to drain by default; then it closes its connections and writes its last traces.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
 const MIGRATE_LIMIT: Duration = Duration::from_secs(120);
 const CONNECTIONS_MIN: u32 = 120;
 /// A process's pool, its relay, its listener, and one that is just being replaced.
@@ -118,7 +116,7 @@ impl Platform {
             log: self.state.logs().join(format!("{}.log", instance.name)),
             probe: Probe::Http { client: http::client(), url: probe::readyz_url(admin) },
             stop_signal: Signal::TERM,
-            stop_limit: STOP_LIMIT,
+            stop_limit: services::STOP_LIMIT,
             ports: instance.ports.clone(),
         })
     }
