@@ -77,7 +77,11 @@ impl Follow {
         stopping(shutdown, self.follow(shutdown, follower)).await.unwrap_or(Ok(()))
     }
 
-    async fn follow(&self, shutdown: &CancellationToken, mut follower: impl Follower) -> Result<(), BoxError> {
+    async fn follow(
+        &self,
+        shutdown: &CancellationToken,
+        mut follower: impl Follower,
+    ) -> Result<(), BoxError> {
         let open_again = Backoff::try_new(OPEN_BASE, OPEN_MAX)?;
         let retry = Backoff::try_new(RETRY_BASE, RETRY_MAX)?;
         let mut position = None;

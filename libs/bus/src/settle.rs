@@ -37,7 +37,15 @@ impl InHand {
         let (stream_sequence, stored_at) = (info.stream_sequence, info.published.unix_timestamp_nanos());
         let delivered = u64::try_from(info.delivered).unwrap_or(1);
         let delivery = Delivery::read(&raw.message, delivered, stream_sequence);
-        Some(Self { raw, stream_sequence, stored_at, delivered, heard: Instant::now(), timeouts: 0, delivery })
+        Some(Self {
+            raw,
+            stream_sequence,
+            stored_at,
+            delivered,
+            heard: Instant::now(),
+            timeouts: 0,
+            delivery,
+        })
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {

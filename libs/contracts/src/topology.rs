@@ -253,10 +253,7 @@ pub fn users() -> Vec<User> {
             .subscribe(&["oam.heartbeat.*.*"])
             .reads_messages(DLQ),
         rights("lobby").calls("rpc.inventory.any", &[ClosePass::NAME]).replays(EVT_INVENTORY),
-        rights("catalog")
-            .publish(&["evt.catalog.show.v1.>"])
-            .replays(EVT_INVENTORY)
-            .asks_about(EVT_CATALOG),
+        rights("catalog").publish(&["evt.catalog.show.v1.>"]).replays(EVT_INVENTORY).asks_about(EVT_CATALOG),
         rights("inventory")
             .publish(&["evt.inventory.block.v1.>", "evt.inventory.layout.v1.>", "evt.inventory.pass.v1.>"])
             .answers("rpc.inventory.*.*")

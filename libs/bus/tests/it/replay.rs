@@ -203,9 +203,13 @@ async fn it_is_at_the_end_again_and_again_but_not_while_the_stream_is_missing() 
     publish(&bus, &[state(1, "a")]).await;
     let (sender, mut places) = tokio::sync::mpsc::channel(1_024);
     let replay = Replay::new(bus.clone(), FACTS, "evt.test.>");
-    tokio::spawn(replay.run(CancellationToken::new(), async |_| Ok(()), move |place| {
-        sender.try_send(place).unwrap();
-    }));
+    tokio::spawn(replay.run(
+        CancellationToken::new(),
+        async |_| Ok(()),
+        move |place| {
+            sender.try_send(place).unwrap();
+        },
+    ));
     let mut next = async || tokio::time::timeout(PATIENCE, places.recv()).await.unwrap().unwrap();
     let mut seen = Vec::new();
     while seen.len() < 5 {

@@ -150,7 +150,15 @@ async fn copy(buses: &HashMap<&str, Bus>) {
 
 /// Who calls what.
 const CALLS: [(&str, &[&str]); 5] = [
-    ("gateway", &["rpc.inventory.any.hold", "rpc.inventory.63.hold", "rpc.inventory.7.get", "rpc.inventory.7.release"]),
+    (
+        "gateway",
+        &[
+            "rpc.inventory.any.hold",
+            "rpc.inventory.63.hold",
+            "rpc.inventory.7.get",
+            "rpc.inventory.7.release",
+        ],
+    ),
     (
         "orders",
         &[
@@ -203,8 +211,15 @@ async fn the_server_refuses_every_call_and_every_event_that_is_not_a_services_ow
     ];
     let owned: Vec<(&str, &str)> = calls.chain(events).collect();
     // Of everybody: another version, another noun, a function that does not exist, all of a service.
-    let nobodys = ["rpc.inventory.any.nothing", "rpc.inventory.hold", "rpc.orders.x.card", "evt.orders.order.v2.x",
-        "evt.inventory.hold.v1.x", "evt.payments.ledger.v1.x", "rpc.payments.any.capture"];
+    let nobodys = [
+        "rpc.inventory.any.nothing",
+        "rpc.inventory.hold",
+        "rpc.orders.x.card",
+        "evt.orders.order.v2.x",
+        "evt.inventory.hold.v1.x",
+        "evt.payments.ledger.v1.x",
+        "rpc.payments.any.capture",
+    ];
     for user in users().iter().filter(|user| user.name != "operator") {
         let bus = connect_as(&nats, user.name, user.name).await;
         let (own, foreign): (Vec<_>, Vec<_>) = owned.iter().partition(|(owner, _)| *owner == user.name);
