@@ -172,6 +172,9 @@ async fn bad_requests_are_named() {
         ("/v1/shows?limit=101", 400, "invalid_parameter"),
         ("/v1/shows?cursor=zzz", 400, "invalid_parameter"),
         ("/v1/shows?cursor=9223372036854775807.shw_0", 400, "invalid_parameter"),
+        ("/v1/shows?cursor=-300000000000000.shw_00000000000000000000000000000000", 400, "invalid_parameter"),
+        ("/v1/shows?cursor=-62167219200001.shw_00000000000000000000000000000000", 400, "invalid_parameter"),
+        ("/v1/shows?cursor=253402300800000.shw_00000000000000000000000000000000", 400, "invalid_parameter"),
         ("/v1/shows/shw_0", 404, ""),
         ("/v1/shows/shw_00000000000000000000000000000000", 404, "show_not_found"),
     ];
