@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use sqlx::PgConnection;
-use sqlx::postgres::PgPool;
 use sqlx::types::time::OffsetDateTime;
 use stampede_bus::Message;
+use stampede_postgres::{PgConnection, PgPool};
 use tokio::sync::Notify;
 
 use crate::partition::{Partition, Partitions, hash};

@@ -157,7 +157,7 @@ impl Node {
             tokio::join!(self.supervisor.join(), self.tasks.wait());
             // What was said last goes out before the connection does.
             join_all(buses.iter().map(stampede_bus::Bus::drain)).await;
-            join_all(pools.iter().map(sqlx::PgPool::close)).await;
+            join_all(pools.iter().map(stampede_postgres::PgPool::close)).await;
         };
         if timeout(TASKS_TIMEOUT, ended).await.is_err() {
             tracing::warn!(waited = ?TASKS_TIMEOUT, tasks = self.tasks.len(), "tasks were cut off");

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use stampede_blueprint::{Blueprint, Database};
-use stampede_bus::Bus;
+use stampede_bus::{ApiError, BucketError, Bus, CallError, PublishError};
 use stampede_contracts::{Heartbeat, Timestamp};
 use stampede_deadline::Clock;
+use stampede_postgres::PgPool;
 use stampede_resilience::{Destination, Destinations};
 use stampede_supervisor::{BoxError, RestartPolicy, Supervisor};
 use stampede_telemetry::Telemetry;
@@ -121,7 +121,7 @@ impl Node {
         tracing::info!(%command, version, admin = admin.map(tracing::field::display), "starting");
         let shutdown = CancellationToken::new();
         Ok(Self {
-            supervisor: Supervisor::new(shutdown.clone()),
+            supervisor: Supervisor::new(shutdown.clone()).waiting_out(is_outage),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             shutdown,
@@ -192,7 +192,9 @@ impl Node {
     }
 
     /// Keeps a child running until [`shutdown`](Self::shutdown): five restarts within a minute, then the node drains
-    /// and the process ends with a failure, so that whoever started it can start it afresh.
+    /// and the process ends with a failure, so that whoever started it can start it afresh. A child that fails because
+    /// the database or NATS is unavailable is started again as well, later and later, and never counted: another process
+    /// would only wait for the same outage to end.
     pub fn supervise<F, Fut>(&self, name: impl Into<String>, factory: F)
     where
         F: FnMut() -> Fut + Send + 'static,
@@ -230,7 +232,10 @@ impl Node {
         let pool = self.pool(database::REQUESTS)?;
         database::ensure_schema(&pool, migrator, &self.settings).await?;
         let checked = pool.clone();
-        self.readiness.check("database", move || database::check(checked.clone()));
+        self.readiness.check("database", move || {
+            let pool = checked.clone();
+            async move { pool.check().await }
+        });
         Ok(pool)
     }
 
@@ -282,6 +287,35 @@ impl Node {
             started_at: self.started_at,
         }
     }
+}
+
+/// Whether a child failed because of something outside of the process.
+fn is_outage(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| (**error).source());
+    stampede_postgres::is_outage(error) || causes.any(is_outage_of_messaging)
+}
+
+fn is_outage_of_messaging(error: &(dyn std::error::Error + 'static)) -> bool {
+    let publishing = match error.downcast_ref() {
+        Some(BucketError::Publish(error)) => Some(error),
+        Some(BucketError::Unavailable(_)) => return true,
+        _ => error.downcast_ref(),
+    };
+    matches!(error.downcast_ref(), Some(ApiError::Unavailable(_)))
+        || matches!(
+            error.downcast_ref(),
+            Some(CallError::Busy | CallError::Unavailable(_) | CallError::TimedOut)
+        )
+        || matches!(
+            publishing,
+            Some(
+                PublishError::NoStream
+                    | PublishError::Full(_)
+                    | PublishError::NotSent(_)
+                    | PublishError::Unavailable
+                    | PublishError::TimedOut
+            )
+        )
 }
 
 fn telemetry(service: &str, version: &str, settings: &Settings) -> Result<Telemetry, Error> {

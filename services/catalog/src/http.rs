@@ -13,6 +13,7 @@ use stampede_contracts::{
     Code, Problem, SectionId, ShowId, Timestamp,
     api::{NewShow, Page, SeatMap, Show, ShowSummary},
 };
+use stampede_postgres::Failure;
 use stampede_service::extract::{Json, Path, Query};
 
 use crate::{
@@ -126,7 +127,7 @@ fn view(app: &App, show: &ShowRecord) -> Show {
 fn problem(error: StoreError) -> Problem {
     tracing::error!(error = &error as &dyn std::error::Error, "the request failed");
     match error {
-        StoreError::Database(_) => Problem::new(Code::Unavailable),
+        StoreError::Database(error) => Problem::new(Failure::of(&error).code()),
         StoreError::Corrupt(_) => Problem::new(Code::Internal),
     }
 }

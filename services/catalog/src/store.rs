@@ -1,7 +1,7 @@
 //! The catalog's database. One method a use case.
 
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool, migrate::Migrator, types::Json};
+use sqlx::{migrate::Migrator, types::Json};
 use stampede_bus::Message;
 use stampede_contracts::{
     Money, SectionId, ShowId, Timestamp, VenueId,
@@ -9,6 +9,7 @@ use stampede_contracts::{
     event::{LobbyRules, Seating, SectionPlan},
 };
 use stampede_outbox::Outbox;
+use stampede_postgres::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
 use crate::domain::{ShowRecord, cheapest};

@@ -18,6 +18,7 @@ use stampede_contracts::{
     Code, LobbyTicket, Problem, SessionId, ShowId,
     api::{self, PlaceState},
 };
+use stampede_postgres::Failure;
 use stampede_service::extract::{Json, Path, Session};
 use tokio::time::Instant;
 
@@ -123,6 +124,7 @@ fn problem(error: AppError) -> Problem {
             tracing::error!(error = &error as &dyn std::error::Error, "the request failed");
             match error {
                 AppError::Inventory(CallError::TimedOut) => Problem::new(Code::DeadlineExceeded),
+                AppError::Database(error) => Problem::new(Failure::of(&error).code()),
                 _ => Problem::new(Code::Unavailable),
             }
         }

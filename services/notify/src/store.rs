@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool, migrate::Migrator, types::Json};
+use sqlx::{migrate::Migrator, types::Json};
 use stampede_bus::Message;
 use stampede_contracts::{OrderId, StepId, command::MailCommand, event::MailResult};
 use stampede_outbox::Outbox;
+use stampede_postgres::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 

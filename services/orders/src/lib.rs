@@ -14,12 +14,12 @@ pub mod wakeups;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, DeadLetterKeeper};
 use stampede_contracts::topology::EVT_FACTS;
 use stampede_idempotency::Fingerprinter;
 use stampede_outbox::{Outbox, Relay, RelaySettings};
+use stampede_postgres::PgPool;
 use stampede_service::{Command, HttpLimits, Identity, Node, stack};
 
 use crate::app::{App, Parts};

@@ -6,10 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
-use sqlx::postgres::PgListener;
 use stampede_bus::BoxError;
 use stampede_contracts::OrderId;
+use stampede_postgres::{Listener, PgPool};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -103,16 +102,14 @@ impl Wakeups {
     /// Ends when the connection is lost.
     async fn listen_once(&self, pool: &PgPool) {
         let result: Result<(), sqlx::Error> = async {
-            let mut listener = PgListener::connect_with(pool).await?;
-            listener.listen(CHANNEL).await?;
+            let mut listener = Listener::connect(pool, CHANNEL).await?;
             // Whatever changed before the channel was listened to.
             self.wake_all();
-            while let Some(notification) = listener.try_recv().await? {
-                if let Ok(order) = notification.payload().parse() {
+            loop {
+                if let Ok(order) = listener.recv().await?.payload().parse() {
                     self.wake(order, Change::Answered);
                 }
             }
-            Ok(())
         }
         .await;
         tracing::warn!(error = ?result.err(), "not listening for changes of orders; trying again");

@@ -1,10 +1,10 @@
 //! The service put together: what a process supervises, and the router of its one listener.
 
 use axum::Router;
-use sqlx::PgPool;
 use stampede_bus::{BoxError, Bus, DeadLetterKeeper};
 use stampede_contracts::topology::CMD_PAYMENTS;
 use stampede_outbox::{Outbox, Relay, RelaySettings};
+use stampede_postgres::PgPool;
 use stampede_resilience::Destination;
 use stampede_retry::Backoff;
 use tokio_util::sync::CancellationToken;

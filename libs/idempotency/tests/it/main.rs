@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgPool;
 use stampede_idempotency::inbox;
+use stampede_postgres::PgPool;
 use stampede_testkit::{Database, eventually, fresh_database};
 
 async fn database() -> Database {

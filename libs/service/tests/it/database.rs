@@ -1,14 +1,18 @@
 //! The pool and the schema.
 
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use stampede_service::{Command, Env, Error, Node};
-use stampede_testkit::{Database, fresh_database};
+use stampede_testkit::{Database, Proxy, eventually, fresh_database};
 use tokio::time::timeout;
 
-use crate::{PATIENCE, node};
+use crate::{PATIENCE, Served, node};
 
 fn migrator(statements: &[&'static str]) -> Migrator {
     let numbered = (1..).zip(statements);
@@ -146,4 +150,90 @@ async fn a_url_that_is_none_is_not_repeated() {
         let error = node(&pairs).database(&two_tables()).await.unwrap_err().to_string();
         assert!(error.starts_with(expected) && !error.contains("hunter2"), "{error}");
     }
+}
+
+/// Why the node is not ready, if it is not.
+async fn reason(node: &Node) -> Option<String> {
+    node.readiness().report().await.conditions.into_iter().find_map(|condition| condition.reason)
+}
+
+#[tokio::test]
+async fn a_node_whose_database_vanished_is_not_ready_until_it_is_back() {
+    let database = empty().await;
+    let proxy = Proxy::start(&database.url()).await;
+    let node =
+        node(&[("DATABASE_URL", &proxy.url(&database.url())), ("DATABASE_STATEMENT_TIMEOUT_MS", "100")]);
+    let pool = node.database(&two_tables()).await.unwrap();
+    assert_eq!(reason(&node).await, None);
+    proxy.freeze();
+    eventually(PATIENCE, async || reason(&node).await.is_some()).await;
+    timeout(PATIENCE, pool.begin()).await.expect("it has a bound").unwrap_err();
+    proxy.thaw();
+    eventually(PATIENCE, async || reason(&node).await.is_none()).await;
+    pool.begin().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_whose_database_became_read_only_is_not_ready_until_it_is_not() {
+    let database = empty().await;
+    let node = node(&[("DATABASE_URL", &database.url())]);
+    let _pool = node.database(&two_tables()).await.unwrap();
+    database.set_read_only("on").await;
+    let says = "the database takes no writes";
+    eventually(PATIENCE, async || reason(&node).await.is_some_and(|reason| reason.contains(says))).await;
+    database.set_read_only("off").await;
+    eventually(PATIENCE, async || reason(&node).await.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_migration_that_waits_for_a_lock_lets_the_traffic_pass() {
+    let database = empty().await;
+    let node = node(&[("DATABASE_URL", &database.url())]);
+    let pool = node.database(&two_tables()).await.unwrap();
+    let mut reader = pool.begin().await.unwrap();
+    sqlx::query("SELECT id FROM one").fetch_all(&mut *reader).await.unwrap();
+
+    let next = migrator(&[
+        "CREATE TABLE one (id bigint)",
+        "CREATE TABLE two (id bigint)",
+        "ALTER TABLE one ADD COLUMN later text",
+    ]);
+    let (migrated, ()) = tokio::join!(node.migrate(&next), async {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'one'::regclass";
+        let is_waiting = async || sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await.unwrap() > 0;
+        eventually(PATIENCE, is_waiting).await;
+        // Within the limit of a request's own wait for a lock, two seconds.
+        sqlx::query("SELECT id FROM one").fetch_all(&pool).await.unwrap();
+        reader.commit().await.unwrap();
+    });
+    migrated.unwrap();
+    sqlx::query("SELECT later FROM one").fetch_all(&pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_child_that_waits_for_its_database_does_not_end_the_process() {
+    let database = empty().await;
+    let node = node(&[("DATABASE_URL", &database.url())]);
+    let pool = node.database(&two_tables()).await.unwrap();
+    let (failures, last) = (Arc::new(AtomicU32::new(0)), node.draining());
+    let (counted, asked) = (Arc::clone(&failures), pool.clone());
+    node.supervise("child", move || {
+        let (counted, asked) = (Arc::clone(&counted), asked.clone());
+        async move {
+            loop {
+                if let Err(error) = sqlx::query("SELECT id FROM one").execute(&asked).await {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    return Err(error.into());
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let served = Served::start(node, Router::new()).await;
+    database.shut().await;
+    // One more than a defect may have.
+    eventually(PATIENCE, async || failures.load(Ordering::Relaxed) > 5 || last.is_cancelled()).await;
+    assert!(!last.is_cancelled(), "after {failures:?} failures");
+    database.open().await;
+    assert_eq!(served.stop().await, ExitCode::SUCCESS);
 }

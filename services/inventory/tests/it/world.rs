@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use stampede_bus::{Bus, CallError, Message};
 use stampede_contracts::event::{
     BlockState, LayoutPublished, LobbyRules, Row, Seating, SectionPlan, ShowPublished,
@@ -20,7 +19,8 @@ use stampede_contracts::{
     ShowId, StepId, Timestamp,
 };
 use stampede_inventory::app;
-use stampede_inventory::inventory::Inventory;
+use stampede_inventory::inventory::{Clock, Inventory};
+use stampede_postgres::PgPool;
 use stampede_service::{Command, Env, Node};
 use stampede_telemetry::Telemetry;
 use stampede_testkit::{Database, Nats, eventually, fresh_database};
@@ -101,6 +101,12 @@ impl World {
     }
 
     pub async fn replica(&self) -> Replica {
+        let ahead = Arc::clone(&self.ahead_ms);
+        self.replica_by(Some(Arc::new(move || shifted(ahead.load(Ordering::SeqCst))))).await
+    }
+
+    /// With this clock, or the database's.
+    pub async fn replica_by(&self, clock: Option<Clock>) -> Replica {
         let own = [
             ("DATABASE_URL", self.database.url()),
             ("NATS_URL", self.nats.url()),
@@ -112,8 +118,6 @@ impl World {
         let own = own.into_iter().map(|(key, value)| (key.to_owned(), value));
         let env = Env::from_pairs(own.chain(self.env.clone()));
         let node = Node::with_env(app::IDENTITY, env, Command::Serve).unwrap();
-        let ahead = Arc::clone(&self.ahead_ms);
-        let clock = Arc::new(move || shifted(ahead.load(Ordering::SeqCst)));
         let inventory = app::start(&node, clock).await.unwrap();
         let draining = node.draining();
         let replica = Replica { inventory, draining, ended: Some(tokio::spawn(node.idle())) };

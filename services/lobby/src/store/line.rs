@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use stampede_contracts::{ShowId, Timestamp};
+use stampede_postgres::PgConnection;
 
 use super::Store;
 use crate::domain::{Allowance, Decision, Stock, decide};

@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use stampede_bus::{Bus, Responder, ResponderSettings};
 use stampede_contracts::{
     BlockId, Code, SectionId, SessionId, ShowId, Timestamp,
@@ -16,6 +17,7 @@ use stampede_lobby::{
     config::Config,
     store::{MIGRATOR, Store},
 };
+use stampede_postgres::is_outage;
 use stampede_testkit::{Database, Nats, eventually, fresh_database};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -350,4 +352,21 @@ async fn a_slot_that_is_over_and_a_place_that_was_abandoned_make_room() {
         stage.state(&line[2], sessions[2]).await,
     ];
     assert_eq!(states, [PlaceState::Expired, PlaceState::Expired, PlaceState::Admitted]);
+}
+
+#[tokio::test]
+async fn an_outage_of_the_database_is_none_of_the_loops_faults() {
+    let stage = Stage::start().await;
+    stage.database.shut().await;
+    let stop = CancellationToken::new();
+    let loops = [
+        stage.app.clone().call_people(stop.clone()).boxed(),
+        stage.app.clone().count_places(stop.clone()).boxed(),
+        stage.app.clone().forget(stop).boxed(),
+    ];
+    for error in futures::future::join_all(loops).await {
+        let error = error.unwrap_err();
+        assert!(is_outage(error.as_ref()), "{error}");
+    }
+    stage.database.open().await;
 }

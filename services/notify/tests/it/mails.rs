@@ -94,3 +94,21 @@ async fn a_command_that_comes_again_sends_nothing_and_hears_the_result_again() {
     assert_eq!(world.mail.arrived().len(), 1);
     world.check().await;
 }
+
+#[tokio::test]
+async fn an_outage_of_the_database_ends_no_process_and_the_mail_is_sent_after_it() {
+    let (world, mut process) = World::start(&[]).await;
+    let (before, _) = world.orders.place();
+    world.orders.send(&before).await;
+    world.results_become(before.step_id, 1).await;
+
+    world.database.shut().await;
+    // One failure more than a defect may have.
+    eventually(PATIENCE, async || world.failures() > 5).await;
+    assert!(process.is_alive());
+    let (command, _) = world.orders.place();
+    world.orders.send(&command).await;
+    world.database.open().await;
+    assert!(world.results_become(command.step_id, 1).await[0].1);
+    world.check().await;
+}

@@ -8,7 +8,7 @@ mod rows;
 mod save;
 mod sweep;
 
-use sqlx::{PgPool, Postgres, Transaction};
+use stampede_postgres::{PgPool, Transaction};
 
 pub use draft::{Draft, Snapshot};
 pub use place::{NewOrder, Placement};
@@ -40,7 +40,7 @@ impl Store {
     ///
     /// # Errors
     /// When no connection can be had.
-    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pub async fn begin(&self) -> Result<Transaction, sqlx::Error> {
         self.pool.begin().await
     }
 }

@@ -1,8 +1,9 @@
 //! Reading.
 
+use sqlx::PgExecutor;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgExecutor};
 use stampede_contracts::{OrderId, SessionId, TicketId, inventory::SeatLabel};
+use stampede_postgres::PgConnection;
 use uuid::Uuid;
 
 use super::rows::{OrderStepRow, TicketRow, snapshots, unreadable};
@@ -129,7 +130,7 @@ impl Store {
             cursor.map(|id| id.uuid()),
             i64::from(limit),
         )
-        .fetch_all(&mut *connection)
+        .fetch_all(&mut connection)
         .await?;
         let ids: Vec<OrderId> = ids.into_iter().map(OrderId::from_uuid).collect();
         Self::views(&mut connection, &ids).await

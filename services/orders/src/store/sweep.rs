@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use stampede_contracts::{OrderId, StepId, api::OrderState};
+use stampede_postgres::PgConnection;
 
 use super::Store;
 use super::rows::unreadable;

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use stampede_bus::Message;
 use stampede_contracts::command::{MailCommand, MailKind};
 use stampede_contracts::{BlockId, HoldId, OrderId, SessionId, StepId};
@@ -13,6 +12,7 @@ use stampede_orders::store::{Draft, NewOrder, Placement, Snapshot, Store, Write}
 use stampede_orders::wakeups::Change;
 use stampede_orders::{MIGRATOR, SERVICE};
 use stampede_outbox::Outbox;
+use stampede_postgres::PgPool;
 use stampede_testkit::fresh_database;
 
 use crate::stage::{CARD, EMAIL, NAME};

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::PgConnection;
 use stampede_contracts::StepId;
 use stampede_contracts::command::PaymentCommand;
 use stampede_contracts::event::PaymentResult;
+use stampede_postgres::PgConnection;
 use uuid::Uuid;
 
 use super::Store;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::{Postgres, Transaction};
 use stampede_contracts::command::PaymentCommand;
+use stampede_postgres::Transaction;
 use stampede_psp_sim::card::Card;
 use stampede_testkit::eventually;
 
@@ -11,9 +11,7 @@ use crate::orders::{Held, authorise, reference};
 use crate::support::{PATIENCE, Replica, World};
 
 /// A replica whose provider has done it, and which cannot write that down.
-async fn between_success_and_commit(
-    world: &mut World,
-) -> (Replica, PaymentCommand, Transaction<'static, Postgres>) {
+async fn between_success_and_commit(world: &mut World) -> (Replica, PaymentCommand, Transaction) {
     let replica = world.replica("payments-1").await;
     world.orders.hold_back_tokens(Held::Yes);
     let command = authorise(world.orders.place(Card::Works));

@@ -11,6 +11,7 @@ use ring::hmac;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use stampede_contracts::{Code, Currency, Money, Problem, header};
+use stampede_postgres::Failure;
 use stampede_service::Secret;
 use stampede_service::extract::{Json, Path, Query};
 
@@ -126,7 +127,7 @@ async fn ledger(State(provider): State<Provider>, Query(page): Query<Page>) -> R
         Ok(None) => return Ok(broken()),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the ledger cannot be read");
-            return Err(Problem::new(Code::Internal));
+            return Err(Problem::new(Failure::of(&error).code()));
         }
     };
     let has_more = operations.len() > limit;
