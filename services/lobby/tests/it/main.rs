@@ -1,6 +1,8 @@
 //! The lobby with a real database and a real NATS; inventory is played by the test.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod line;
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use stampede_bus::{Bus, Responder, ResponderSettings};
@@ -290,11 +292,7 @@ async fn a_session_that_comes_many_times_at_once_has_one_place_and_takes_one_num
         async move { store.join(show, me).await.unwrap() }
     };
     let joining: JoinSet<_> = (0..COMING_AT_ONCE).map(|_| join()).collect();
-    eventually(PATIENCE, async || {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await.unwrap() == COMING_AT_ONCE
-    })
-    .await;
+    line::until_waiting(pool, COMING_AT_ONCE).await;
     holding.commit().await.unwrap();
     let joins = joining.join_all().await;
     assert_eq!(joins.iter().filter(|(_, is_new)| *is_new).count(), 1);
