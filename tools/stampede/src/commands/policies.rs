@@ -8,7 +8,7 @@ use async_nats::jetstream::kv::Store;
 use clap::{Args, Subcommand};
 use futures::TryStreamExt;
 use serde_json::{Map, Value};
-use stampede_blueprint::{Call, patched};
+use stampede_blueprint::Call;
 use stampede_contracts::topology::POLICIES;
 
 use crate::blueprint::{System, calls};
@@ -86,7 +86,7 @@ async fn list(mut system: System, store: &Store) -> Result<()> {
     for (name, service) in &mut system.services {
         for (destination, call) in &mut service.blueprint.calls {
             if let Some(patch) = replaced.get(&format!("{name}.{destination}")) {
-                call.policy = patched(&call.policy, patch).with_context(|| {
+                call.policy = call.patched(patch).with_context(|| {
                     format!("{name}.{destination} is not followed by the service: {patch}")
                 })?;
             }
@@ -116,7 +116,7 @@ async fn set(call: &Call, store: &Store, which: &str, fields: &[Field]) -> Resul
         }
         *at = value.clone();
     }
-    patched(&call.policy, &patch).with_context(|| format!("{which}: this makes no policy"))?;
+    call.patched(&patch).with_context(|| format!("{which}: this makes no policy"))?;
     store.put(which, patch.to_string().into()).await.context("the bucket does not take it")?;
     progress::say(format_args!("{which}: {patch}"));
     Ok(())
