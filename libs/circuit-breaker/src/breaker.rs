@@ -115,17 +115,13 @@ impl CircuitBreaker {
 }
 
 impl Shared {
-    /// Whether a call that ended without an answer, having waited since then, is a failure.
+    /// Whether the callee hangs, as far as a call can tell that was not answered and waited since then.
     #[cold]
-    fn unanswered(&self, waits_since: Option<Moment>) -> Outcome {
+    fn is_hanging(&self, waits_since: Option<Moment>) -> bool {
         let policy = self.machine.policy();
-        let Some(hangs_after) = policy.hangs_after else { return Outcome::Neutral };
-        let silence = self.silence.extend(waits_since, self.clock.now(), policy.trip.window());
-        if silence.is_some_and(|silence| silence >= hangs_after) {
-            Outcome::Failure
-        } else {
-            Outcome::Neutral
-        }
+        policy.hangs_after.is_some_and(|hangs_after| {
+            self.silence.is_hang(waits_since, self.clock.now(), hangs_after, policy.trip.window())
+        })
     }
 }
 
@@ -186,12 +182,17 @@ impl Permit {
         self.life = Life::Over;
         let Handle { shared, lane } = &*self.handle;
         let outcome = match outcome {
-            Outcome::Unanswered => shared.unanswered(self.waits_since),
             Outcome::Success => {
-                shared.silence.end(*lane, self.waits_since.map(|since| (since, shared.clock.now())));
+                shared.silence.end(*lane, self.waits_since.map(|_| shared.clock.now()));
                 outcome
             }
-            Outcome::Failure | Outcome::Neutral => outcome,
+            Outcome::Unanswered if shared.is_hanging(self.waits_since) => Outcome::Failure,
+            Outcome::Unanswered | Outcome::Neutral => Outcome::Neutral,
+            Outcome::Failure => {
+                // It may have been the end of its time; then it was silence as well.
+                shared.is_hanging(self.waits_since);
+                outcome
+            }
         };
         shared.machine.settle(*lane, self.generation, outcome, || shared.clock.now());
     }

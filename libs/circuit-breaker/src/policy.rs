@@ -159,7 +159,8 @@ impl Policy {
     }
 
     /// Calls that end [unanswered](Outcome::Unanswered) are failures once somebody has waited for so long in all and nobody
-    /// had an answer, with no break longer than the window. Without this they are not counted.
+    /// had an answer, with no break longer than the window. Callers in a hurry are left out: those who wait for less than a
+    /// quarter of it and less than a second. Without this none are counted.
     #[must_use]
     pub fn hangs_after(self, silence: Duration) -> Self {
         Self { hangs_after: Some(silence), ..self }

@@ -12,17 +12,18 @@ use crate::sync::{AtomicU64, Mutex};
 /// In the place of the time of an answer: there was one, for which nobody had to wait or look at the clock.
 const AT_ONCE: u64 = u64::MAX;
 
+/// Who waited for so long, or for a quarter of what is a hang, was not in a hurry.
+const PATIENT: Duration = Duration::from_secs(1);
+
 /// How long a callee has answered nobody although somebody waited.
 ///
 /// One call that its caller ends proves nothing: with little enough time any client could open a circuit. Many of them do,
 /// as soon as nobody has had an answer for as long as a whole call may take. So the stretches of waiting since the last
-/// answer are added up, none of them twice, unless nobody waits for longer than the circuit remembers. A call with less
-/// time than answers take adds nothing.
+/// answer are added up, none of them twice, unless nobody waits for longer than the circuit remembers. Calls of callers in a
+/// hurry add nothing.
 pub(crate) struct Silence {
     /// When the last answer came, for every lane on a cache line of its own.
     heard: Box<[CachePadded<AtomicU64>]>,
-    /// How long answers take, in nanoseconds and roughly; zero before the first that had to be waited for.
-    usual: AtomicU64,
     sum: Mutex<Sum>,
 }
 
@@ -36,44 +37,46 @@ struct Sum {
 impl Silence {
     pub fn new(lanes: usize) -> Self {
         let never = |_| CachePadded::new(AtomicU64::new(0));
-        Self {
-            heard: (0..lanes).map(never).collect(),
-            usual: AtomicU64::new(0),
-            sum: Mutex::new(Sum::default()),
-        }
+        Self { heard: (0..lanes).map(never).collect(), sum: Mutex::new(Sum::default()) }
     }
 
-    /// The callee answered; `waited` says since when and until when a call had to wait for it.
+    /// The callee answered: now, or before anybody had to wait.
     #[inline]
-    pub fn end(&self, lane: usize, waited: Option<(Moment, Moment)>) {
+    pub fn end(&self, lane: usize, now: Option<Moment>) {
         let heard = &*self.heard[lane];
-        if let Some((since, now)) = waited {
+        if let Some(now) = now {
             heard.store(now.as_nanos(), Ordering::Relaxed);
-            self.follow(now.as_nanos() - since.as_nanos().min(now.as_nanos()));
         } else if heard.load(Ordering::Relaxed) != AT_ONCE {
             heard.store(AT_ONCE, Ordering::Relaxed);
         }
     }
 
-    /// A call has no answer at `now`; it waited since then, or not at all. Says for how long nobody has had one; `None` if
-    /// this call had too little time to tell.
+    /// A call has no answer at `now`; it waited since then, or not at all. Whether the callee hangs: nobody has had an answer
+    /// for as long as `hangs_after`. Never, if this caller was in a hurry.
     #[cold]
-    pub fn extend(&self, since: Option<Moment>, now: Moment, memory: Option<Duration>) -> Option<Duration> {
-        let usual = Duration::from_nanos(self.usual.load(Ordering::Relaxed));
-        if since.is_some_and(|since| now.since(since) < usual) {
-            return None;
+    pub fn is_hang(
+        &self,
+        since: Option<Moment>,
+        now: Moment,
+        hangs_after: Duration,
+        memory: Option<Duration>,
+    ) -> bool {
+        if since.is_some_and(|since| now.since(since) < PATIENT.min(hangs_after / 4)) {
+            return false;
         }
         let since = since.unwrap_or(now);
         let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
         let heard = self.heard.iter().map(|heard| Self::time_of(heard, now)).max().unwrap_or_default();
-        if heard > sum.until || memory.is_some_and(|memory| since > sum.until + memory) {
+        // Who waits now may have begun a whole call ago, and is not known yet.
+        let is_old = memory.is_some_and(|memory| now > sum.until + memory + hangs_after);
+        if heard > sum.until || is_old {
             *sum = Sum { waited: Duration::ZERO, until: heard.max(sum.until) };
         }
         let from = since.max(sum.until);
         if now > from {
             *sum = Sum { waited: sum.waited + now.since(from), until: now };
         }
-        Some(sum.waited)
+        sum.waited >= hangs_after
     }
 
     fn time_of(heard: &AtomicU64, now: Moment) -> Moment {
@@ -83,18 +86,6 @@ impl Silence {
         }
         heard.store(now.as_nanos(), Ordering::Relaxed);
         now
-    }
-
-    /// Moves what is usual an eighth of the way to an answer that took less than half of it or more than twice as long.
-    /// Others write nothing, so threads do not hand the word to and fro.
-    #[inline]
-    fn follow(&self, lasted: u64) {
-        let usual = self.usual.load(Ordering::Relaxed);
-        if usual == 0 {
-            self.usual.store(lasted, Ordering::Relaxed);
-        } else if !(usual / 2..=usual.saturating_mul(2)).contains(&lasted) {
-            self.usual.store(usual - usual / 8 + lasted / 8, Ordering::Relaxed);
-        }
     }
 }
 
@@ -110,46 +101,45 @@ mod tests {
         Moment::default() + millis * MS
     }
 
+    /// Whether the silence was so many milliseconds long after a call that waited from then to then.
+    fn is(silence: &Silence, millis: u32, since: u32, now: u32) -> bool {
+        silence.is_hang(Some(at(since)), at(now), millis * MS, WINDOW)
+            && !silence.is_hang(None, at(now), (millis + 1) * MS, WINDOW)
+    }
+
     #[test]
     fn stretches_of_waiting_are_added_up_and_none_of_them_twice() {
         let silence = Silence::new(2);
-        let extend = |since, now| silence.extend(Some(at(since)), at(now), WINDOW);
-        assert_eq!(extend(70, 100), Some(30 * MS));
-        assert_eq!(extend(60, 110), Some(40 * MS), "forty of them were counted");
-        assert_eq!(extend(85, 105), Some(40 * MS), "a thread that comes late");
-        assert_eq!(extend(490, 500), Some(50 * MS), "nobody waited in between");
-        assert_eq!(silence.extend(None, at(1_500), WINDOW), Some(50 * MS), "who did not wait adds nothing");
-        assert_eq!(extend(1_501, 1_511), Some(10 * MS), "the rest is forgotten");
-        assert_eq!(
-            silence.extend(Some(at(9_000)), at(9_010), None),
-            Some(20 * MS),
-            "but without a window nothing"
-        );
+        assert!(is(&silence, 30, 70, 100));
+        assert!(is(&silence, 40, 60, 110), "forty of them were counted");
+        assert!(is(&silence, 40, 85, 105), "a thread that comes late");
+        assert!(is(&silence, 60, 480, 500), "nobody waited in between");
+        assert!(silence.is_hang(None, at(1_500), 60 * MS, WINDOW), "who did not wait adds nothing");
+        assert!(is(&silence, 10, 1_501, 1_511), "the rest is forgotten");
+        assert!(silence.is_hang(Some(at(9_000)), at(9_010), 20 * MS, None), "but without a window nothing");
     }
 
     #[test]
     fn silence_begins_with_the_last_answer() {
         let silence = Silence::new(2);
-        let extend = |since, now| silence.extend(Some(at(since)), at(now), WINDOW);
-        assert_eq!(extend(10, 100), Some(90 * MS));
-        silence.end(1, Some((at(95), at(120))));
-        silence.end(0, Some((at(95), at(110))));
-        assert_eq!(extend(100, 150), Some(30 * MS));
+        assert!(is(&silence, 90, 10, 100));
+        silence.end(1, Some(at(120)));
+        silence.end(0, Some(at(110)));
+        assert!(is(&silence, 30, 100, 150));
         silence.end(0, None);
-        assert_eq!(extend(100, 200), Some(Duration::ZERO), "nobody knows when exactly");
-        assert_eq!(extend(100, 230), Some(30 * MS));
+        assert!(is(&silence, 0, 100, 200), "nobody knows when exactly");
+        assert!(is(&silence, 30, 100, 230));
     }
 
     #[test]
-    fn a_call_with_less_time_than_answers_take_says_nothing() {
+    fn who_is_in_a_hurry_says_nothing() {
         let silence = Silence::new(1);
-        let answers = |millis, now| silence.end(0, Some((at(now - millis), at(now))));
-        let extend = |millis, now| silence.extend(Some(at(now - millis)), at(now), None);
-        answers(40, 500);
-        assert_eq!((extend(39, 1_000), extend(40, 1_000)), (None, Some(40 * MS)));
-        (0..50).for_each(|_| answers(4, 1_500));
-        assert_eq!(extend(10, 2_000), Some(10 * MS), "answers have become faster");
-        (0..50).for_each(|_| answers(400, 2_500));
-        assert_eq!(extend(100, 3_000), None, "and slower");
+        let waits = |millis, now| silence.is_hang(Some(at(now - millis)), at(now), 100 * MS, WINDOW);
+        (1..=100).for_each(|n| assert!(!waits(24, 100 + 24 * n)));
+        (1..=3).for_each(|n| assert!(!waits(25, 5_000 + 25 * n)));
+        assert!(waits(25, 5_100) && !waits(24, 5_124));
+        let silence = Silence::new(1);
+        let long = |millis, now| silence.is_hang(Some(at(now - millis)), at(now), 30_000 * MS, None);
+        assert!(!long(999, 60_000) && !long(29_900, 90_000) && long(1_000, 91_000));
     }
 }
