@@ -12,9 +12,13 @@ use super::*;
 /// What is seen of a destination that one field decides about.
 type Look = fn(Destination<()>) -> BoxFuture<'static, f64>;
 type Change = fn(&mut DestinationPolicy);
+/// Whether an error names a rule.
+type Names = fn(&InvalidPolicy) -> bool;
 
 /// A field by its path, another value for it, what else the policy says so that it can be seen, and how.
-const FIELDS: [(&str, fn() -> Value, Change, Look); 22] = [
+type Field = (&'static str, fn() -> Value, Change, Look);
+
+const FIELDS: [Field; 22] = [
     ("/stack", || json!("off"), |_| {}, |it| async move { f64::from(u8::from(it.is_on())) }.boxed()),
     ("/deadline_ms", || json!(300), often, |it| elapsed(it, Ask::Hang).boxed()),
     ("/attempt_ms", || json!(30), once, |it| elapsed(it, Ask::Hang).boxed()),
@@ -253,7 +257,7 @@ async fn an_open_circuit_follows_its_policy() {
 #[tokio::test(start_paused = true)]
 async fn a_policy_that_breaks_a_rule_changes_nothing() {
     let destination = destination::<()>(&policy());
-    let wrong: [(Change, fn(&InvalidPolicy) -> bool); 5] = [
+    let wrong: [(Change, Names); 5] = [
         (|it| it.breaker.percent = 0, |why| matches!(why, InvalidPolicy::Breaker(_))),
         (|it| it.bulkhead.places = 0, |why| matches!(why, InvalidPolicy::Bulkhead(_))),
         (|it| it.budget.per_mille = 1_001, |why| matches!(why, InvalidPolicy::Budget(_))),
