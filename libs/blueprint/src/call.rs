@@ -25,7 +25,7 @@ pub struct Call {
 
 impl Call {
     /// Whether its calls may be made more than once. Publishing, mail and third parties are not: what must not be lost there
-    /// is a row that comes again by itself.
+    /// is a row that is retried automatically.
     pub fn is_repeated(&self) -> bool {
         match self.via {
             Via::Rpc => true,
@@ -37,7 +37,7 @@ impl Call {
     /// Its policy with the fields that `patch` names replaced; see [`patched`].
     ///
     /// # Errors
-    /// [`InvalidPatch`] when the result is no policy, or when the patch says how calls are repeated that are made once.
+    /// [`InvalidPatch`] when the result is no policy, or when the patch changes the retries of calls that are made once.
     pub fn patched(&self, patch: &Value) -> Result<DestinationPolicy, InvalidPatch> {
         let policy = patched(&self.policy, patch)?;
         let repeats = |policy: &DestinationPolicy| (policy.retry, policy.hedge, policy.budget);

@@ -114,7 +114,7 @@ impl Bulkhead {
         Acquire { handle: Arc::clone(&self.0), ticket: None, patience: None }
     }
 
-    /// Other settings, for calls that come from now on; whoever waits already waits as long as was said then.
+    /// Other settings, for calls that begin from now on; calls in the queue keep the wait they began with.
     ///
     /// # Errors
     /// [`InvalidBulkhead`] without a place; then nothing changes.

@@ -115,7 +115,7 @@ impl CircuitBreaker {
 }
 
 impl Shared {
-    /// Whether the callee hangs, as far as a call can tell that was not answered and waited since then.
+    /// Whether the callee hangs, judged by a call without an answer that waited since then.
     #[cold]
     fn is_hanging(&self, waits_since: Option<Moment>) -> bool {
         let policy = self.machine.policy();

@@ -152,15 +152,15 @@ impl Policy {
     }
 
     /// What a call that is dropped before its answer counts as. Neutral, where callers leave for reasons of their
-    /// own; a failure, where what drops them is a time-out outside of the circuit; unanswered, where it may be either.
+    /// own; a failure, where what drops them is a timeout outside of the circuit; unanswered, where it may be either.
     #[must_use]
     pub fn when_dropped(self, outcome: Outcome) -> Self {
         Self { when_dropped: outcome, ..self }
     }
 
-    /// Calls that end [unanswered](Outcome::Unanswered) are failures once somebody has waited for so long in all and nobody
-    /// had an answer, with no break longer than the window. Callers in a hurry are left out: those who wait for less than a
-    /// quarter of it and less than a second. Without this none are counted.
+    /// Calls that end [unanswered](Outcome::Unanswered) are failures once calls have waited for `silence` in all without any
+    /// answer, and without a break longer than the window. Calls that waited for less than a quarter of it and less than a
+    /// second are left out. Without this setting none are counted.
     #[must_use]
     pub fn hangs_after(self, silence: Duration) -> Self {
         Self { hangs_after: Some(silence), ..self }

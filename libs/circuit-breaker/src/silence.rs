@@ -9,18 +9,18 @@ use stampede_deadline::Moment;
 
 use crate::sync::{AtomicU64, Mutex};
 
-/// In the place of the time of an answer: there was one, for which nobody had to wait or look at the clock.
+/// In the place of the time of an answer: it came immediately, so the clock was not read.
 const AT_ONCE: u64 = u64::MAX;
 
-/// Who waited for so long, or for a quarter of what is a hang, was not in a hurry.
+/// A call that waited for this, or for a quarter of what is a hang, was not in a hurry.
 const PATIENT: Duration = Duration::from_secs(1);
 
-/// How long a callee has answered nobody although somebody waited.
+/// How long calls have waited without any answer of the callee.
 ///
 /// One call that its caller ends proves nothing: with little enough time any client could open a circuit. Many of them do,
-/// as soon as nobody has had an answer for as long as a whole call may take. So the stretches of waiting since the last
-/// answer are added up, none of them twice, unless nobody waits for longer than the circuit remembers. Calls of callers in a
-/// hurry add nothing.
+/// as soon as there was no answer for as long as a whole call may take. So the stretches of waiting since the last answer
+/// are added up, none of them twice; a break longer than the circuit's memory ends the sum. Calls of callers in a hurry add
+/// nothing.
 pub(crate) struct Silence {
     /// When the last answer came, for every lane on a cache line of its own.
     heard: Box<[CachePadded<AtomicU64>]>,
@@ -40,7 +40,7 @@ impl Silence {
         Self { heard: (0..lanes).map(never).collect(), sum: Mutex::new(Sum::default()) }
     }
 
-    /// The callee answered: now, or before anybody had to wait.
+    /// The callee answered: now, or immediately.
     #[inline]
     pub fn end(&self, lane: usize, now: Option<Moment>) {
         let heard = &*self.heard[lane];
@@ -51,8 +51,8 @@ impl Silence {
         }
     }
 
-    /// A call has no answer at `now`; it waited since then, or not at all. Whether the callee hangs: nobody has had an answer
-    /// for as long as `hangs_after`. Never, if this caller was in a hurry.
+    /// A call has no answer at `now`; it waited since then, or not at all. Whether the callee hangs: calls have waited for
+    /// `hangs_after` without any answer. Never, if this caller was in a hurry.
     #[cold]
     pub fn is_hang(
         &self,
@@ -67,7 +67,7 @@ impl Silence {
         let since = since.unwrap_or(now);
         let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
         let heard = self.heard.iter().map(|heard| Self::time_of(heard, now)).max().unwrap_or_default();
-        // Who waits now may have begun a whole call ago, and is not known yet.
+        // Calls in flight may have begun a whole call ago, and are not counted yet.
         let is_old = memory.is_some_and(|memory| now > sum.until + memory + hangs_after);
         if heard > sum.until || is_old {
             *sum = Sum { waited: Duration::ZERO, until: heard.max(sum.until) };
@@ -101,7 +101,7 @@ mod tests {
         Moment::default() + millis * MS
     }
 
-    /// Whether the silence was so many milliseconds long after a call that waited from then to then.
+    /// Whether the silence lasts `millis` after a call that waited from `since` to `now`.
     fn is(silence: &Silence, millis: u32, since: u32, now: u32) -> bool {
         silence.is_hang(Some(at(since)), at(now), millis * MS, WINDOW)
             && !silence.is_hang(None, at(now), (millis + 1) * MS, WINDOW)
@@ -113,8 +113,8 @@ mod tests {
         assert!(is(&silence, 30, 70, 100));
         assert!(is(&silence, 40, 60, 110), "forty of them were counted");
         assert!(is(&silence, 40, 85, 105), "a thread that comes late");
-        assert!(is(&silence, 60, 480, 500), "nobody waited in between");
-        assert!(silence.is_hang(None, at(1_500), 60 * MS, WINDOW), "who did not wait adds nothing");
+        assert!(is(&silence, 60, 480, 500), "no call waited in between");
+        assert!(silence.is_hang(None, at(1_500), 60 * MS, WINDOW), "a call that did not wait adds nothing");
         assert!(is(&silence, 10, 1_501, 1_511), "the rest is forgotten");
         assert!(silence.is_hang(Some(at(9_000)), at(9_010), 20 * MS, None), "but without a window nothing");
     }
@@ -127,12 +127,12 @@ mod tests {
         silence.end(0, Some(at(110)));
         assert!(is(&silence, 30, 100, 150));
         silence.end(0, None);
-        assert!(is(&silence, 0, 100, 200), "nobody knows when exactly");
+        assert!(is(&silence, 0, 100, 200), "its time was not read");
         assert!(is(&silence, 30, 100, 230));
     }
 
     #[test]
-    fn who_is_in_a_hurry_says_nothing() {
+    fn a_caller_in_a_hurry_is_left_out() {
         let silence = Silence::new(1);
         let waits = |millis, now| silence.is_hang(Some(at(now - millis)), at(now), 100 * MS, WINDOW);
         (1..=100).for_each(|n| assert!(!waits(24, 100 + 24 * n)));

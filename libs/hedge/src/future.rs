@@ -73,8 +73,8 @@ where
         }
     }
 
-    /// Asks every attempt. Ready with the answer of the call, or with the number of attempts whose place another one is to
-    /// take now.
+    /// Polls every attempt. Returns the answer of the call, or the number of attempts whose place another one is to take
+    /// now.
     fn poll_attempts(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Result<(Answer<S, Req>, Giver), u32> {
         let mut to_replace = 0;
         if let Some(first) = self.as_mut().project().first.as_pin_mut()
@@ -108,8 +108,8 @@ where
         Err(to_replace)
     }
 
-    /// Keeps an answer that may yet be bettered: it ends nothing that still runs. Says how many attempts are to be made
-    /// in its place.
+    /// Keeps an answer that a better one may replace: it ends nothing that still runs. Returns how many attempts are to be
+    /// made in its place.
     fn keep(self: Pin<&mut Self>, answer: Answer<S, Req>, verdict: Verdict) -> u32 {
         let this = self.project();
         if verdict != Verdict::Refused || this.fallback.is_none() {

@@ -67,7 +67,7 @@ impl Hedge {
     }
 
     /// The same under another policy: what was learned of latencies stays, and the delay follows from it. Calls that were
-    /// made through this handle go on as they began.
+    /// made through this handle continue as they began.
     #[must_use]
     pub fn with_policy(&self, policy: HedgePolicy) -> Self {
         Self::over(policy, Arc::clone(&self.0.shared.seen))

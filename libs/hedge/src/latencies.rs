@@ -37,7 +37,7 @@ impl Latencies {
         self.counted.load(Ordering::Relaxed)
     }
 
-    /// Counts one, and says whether it is time to ask for the quantile anew.
+    /// Counts one, and returns whether the quantile is to be calculated again.
     pub fn record(&self, latency: Duration) -> bool {
         let before = self.counted.fetch_add(1, Ordering::Relaxed);
         let half = &self.halves[(before / HALF) as usize % 2];

@@ -3,10 +3,10 @@
 //! The gradient is that of Netflix's concurrency-limits (`Gradient2Limit`): latency now against latency without a
 //! queue, at most halved, plus room for √limit. Gradient2 lets the baseline follow a long average, and so takes a
 //! queue that stands for long for the normal state. Here the baseline is *probed* as in Envoy's adaptive concurrency
-//! filter: some windows run at half the limit, where there is no queue, and say what is normal.
+//! filter: some windows run at half the limit, where there is no queue, and measure what is normal.
 //!
 //! Envoy probes by the clock, and sheds healthy traffic for it. Here a probe needs a reason: the limit is reached, and
-//! calls take longer or time out more often than is normal. As long as the limit is not reached it holds nobody up, so
+//! calls take longer or time out more often than is normal. As long as the limit is not reached it delays no call, so
 //! there is nothing to decide, and the baseline follows what is seen: quickly where half of the slots stand free, and
 //! otherwise so slowly that a queue fills the limit before it could be taken for normal.
 
@@ -24,9 +24,9 @@ const SHRINK_MIN: f64 = 0.5;
 const PROBE_AFTER: u32 = 50;
 /// The same as long as the baseline may be a queue: at first, and after a probe that found it too high.
 const PROBE_AGAIN: u32 = 10;
-/// Time-outs are a sign of overload when there are more than so many times the normal share of them.
+/// Timeouts are a sign of overload when their share is more than this many times the normal one.
 const OVERLOADS_TOLERANCE: f64 = 2.0;
-/// A larger share of time-outs is never normal.
+/// A larger share of timeouts is never normal.
 const OVERLOADS_NORMAL_MAX: f64 = 0.4;
 
 /// What was seen in a window.
@@ -52,7 +52,7 @@ impl Samples {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// So many windows under pressure until the next probe.
+    /// Windows under pressure until the next probe.
     Steady { pressed_left: u32 },
     /// The limit is halved; so many calls that were admitted before have yet to end, whose latency is that of before.
     Settling { calls_left: u32 },
@@ -118,8 +118,8 @@ impl Limit {
 
     /// Learns from a window that is over.
     pub(crate) fn learn(&mut self, samples: &Samples) {
-        // Time-outs of calls that were admitted before a probe say nothing new, and those beside free slots are not for want
-        // of any.
+        // Timeouts of calls that were admitted before a probe are no news, and those next to free slots are not for want of
+        // slots.
         let is_telling = !matches!(self.phase, Phase::Settling { .. }) && samples.peak > self.current() / 2;
         match (self.phase, samples.mean_ns) {
             (Phase::Settling { calls_left }, _) => self.settle(calls_left, samples),
@@ -138,7 +138,7 @@ impl Limit {
         let limit = self.current();
         let is_reached = samples.peak >= limit;
         let Some(normal) = &mut self.normal else {
-            // Nothing is known, and if the limit is reached there may be a queue.
+            // Nothing was measured yet, and if the limit is reached there may be a queue.
             if is_reached {
                 self.probe(samples);
             } else {
@@ -162,7 +162,7 @@ impl Limit {
         if is_near(samples.peak, limit) {
             let gradient = (tolerated / now.mean_ns).clamp(SHRINK_MIN, 1.0);
             let wanted = self.aim * gradient + self.aim.sqrt();
-            // One that is not reached holds nobody up: what makes calls slow is not that there are too many of them.
+            // One that is not reached delays no call: calls are slow for another reason than their number.
             if is_reached || wanted > self.aim {
                 self.set_aim(self.aim + SMOOTHING * (wanted - self.aim));
             }
@@ -201,8 +201,8 @@ impl Limit {
         self.phase = Phase::Steady { pressed_left: if was_too_high { PROBE_AGAIN } else { PROBE_AFTER } };
     }
 
-    /// A call that timed out says nothing about the latency, but that there are too many; unless as many time out where
-    /// there are few.
+    /// A call that timed out has no latency, but is a sign that there are too many; unless as many time out where there are
+    /// few.
     fn back_off(&mut self, samples: &Samples) {
         self.set_aim(self.aim * (1.0 - self.excess(samples)).max(SHRINK_MIN));
     }

@@ -132,14 +132,14 @@ impl<G> Destination<G> {
 
     /// Puts another policy in the place of the present one, for calls that begin from now on. What was learned of the
     /// destination stays: the calls that its circuit has counted (unless the window differs so much that they have to be
-    /// counted anew), how long answers take, and what is left of its budget.
+    /// counted again), how long answers take, and what is left of its budget.
     ///
     /// # Errors
     /// [`InvalidPolicy`]; then nothing changes.
     pub fn set_policy(&self, policy: &DestinationPolicy) -> Result<(), InvalidPolicy> {
         policy.check()?;
         let Shared { breaker, bulkhead, budget, is_on, settings, .. } = &*self.shared;
-        // Held until all of it is in force: of two who do this at once one comes after the other, with every part.
+        // Held until all of it is in force: of two concurrent changes one is applied after the other, with every part.
         let mut settings = settings.write().unwrap_or_else(PoisonError::into_inner);
         *settings = Settings::try_new(policy, budget, settings.hedge.with_policy(policy.hedge()?))?;
         budget.set_settings(policy.budget())?;

@@ -21,8 +21,8 @@ pub enum Meaning {
     Unavailable(Option<Duration>),
     /// The callee is not well, and asking again would not help.
     Broken,
-    /// There is no answer because whoever asked gave it too little time, and asking again would not help. It says nothing
-    /// of the callee, unless that has answered nobody for as long as a whole attempt may take.
+    /// There is no answer because the caller gave it too little time, and a retry would not help. No evidence about the
+    /// callee, unless it has answered no call for as long as a whole attempt may take.
     Unknown,
 }
 
@@ -51,7 +51,7 @@ pub(crate) type Guarded<E> = breaker::Error<Placed<E>>;
 pub struct Sees<M>(pub(crate) M);
 
 impl<M> Sees<M> {
-    /// `None`: there was no place for it here, which says nothing of the callee.
+    /// `None`: there was no place for it here, which is no evidence about the callee.
     fn placed<Res, E>(&self, answer: Result<&Res, &Placed<E>>) -> Option<Meaning>
     where
         M: Means<Res, E>,
@@ -69,8 +69,8 @@ impl<M> Sees<M> {
 }
 
 /// Whether it was the caller's deadline that ended an attempt, and not its own time. The breaker counts such attempts only
-/// where the callee has answered nobody for long: otherwise whoever asks with too little time, on purpose or not, would open
-/// the circuit for everybody.
+/// where the callee has answered no call for long: otherwise one client with short deadlines, on purpose or not, would open
+/// the circuit for all.
 fn caller_is_out_of_time() -> bool {
     stampede_deadline::current().is_some_and(|deadline| deadline.is_expired())
 }

@@ -233,7 +233,7 @@ impl DestinationPolicy {
         Ok(policy.when_dropped(breaker::Outcome::Unanswered).hangs_after(self.hangs_after()))
     }
 
-    /// For how long a callee may answer nobody until it counts as one that hangs: for the time of an attempt, less a tenth
+    /// For how long a callee may answer no call until it counts as one that hangs: for the time of an attempt, less a tenth
     /// because a deadline of the same length has to pay for queue and pauses as well.
     fn hangs_after(&self) -> Duration {
         ms(self.attempt_ms) * 9 / 10

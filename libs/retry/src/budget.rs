@@ -96,7 +96,7 @@ impl Budget {
     }
 
     /// Other settings, for all handles. What was saved up stays, as far as it fits under the new reserve: a change grants
-    /// nothing by itself.
+    /// nothing.
     ///
     /// # Errors
     /// [`InvalidBudget`] as for a new one; then nothing changes.
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn other_settings_grant_nothing_by_themselves() {
+    async fn other_settings_grant_no_attempts() {
         let budget = budget(0, 10, 4);
         assert_eq!(granted(&budget), 14, "the reserve and a second's worth");
         let set = |per_mille, reserve, min_per_second| {

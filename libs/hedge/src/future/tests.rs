@@ -143,7 +143,7 @@ async fn an_attempt_that_is_refused_or_fails_ends_nothing_that_still_runs() {
     }
     let hedge = hedge(2, Delay::fixed(10 * MS).unwrap(), 9);
     let refused = play(vec![(5, Verdict::Another), (1, Verdict::Refused)], &hedge).await;
-    assert_eq!(refused.answer, 0, "what was not made does not hide what the callee said");
+    assert_eq!(refused.answer, 0, "an attempt that was not made does not hide the answer of the callee");
 }
 
 #[tokio::test(start_paused = true)]

@@ -152,9 +152,9 @@ struct Crowd {
     server: Simulation,
     per_second: f64,
     next_ns: f64,
-    /// Of a thousand calls, so many hang.
+    /// Calls that hang, of a thousand.
     hanging: u64,
-    /// After so long a call is a time-out.
+    /// A call that takes longer is a timeout.
     deadline_ns: u64,
     window: Samples,
     sum_ns: u64,
@@ -245,7 +245,7 @@ fn steady_load_that_the_server_can_serve_is_not_shed() {
             crowd.seconds(30);
             let fate = crowd.seconds(60);
             let load = format!("{percent} % of {workers} workers");
-            println!("{load}: {:.3} per mille shed", fate.shed_per_mille());
+            println!("{load}: {:.3} of 1000 shed", fate.shed_per_mille());
             assert!(fate.shed_per_mille() < 1.0, "{load}: {fate:?}, {:?}", crowd.server.limit);
         }
     }
@@ -280,20 +280,20 @@ fn calls_that_become_slower_from_one_moment_to_the_next_are_shed_for_some_second
         crowd.seconds(20);
         crowd.server.service_ns *= factor;
         let (until, fate) = (crowd.seconds(seconds), crowd.seconds(60));
-        println!("{factor} times: {:.0} per mille shed in {seconds} s", until.shed_per_mille());
+        println!("{factor} times: {:.0} of 1000 shed in {seconds} s", until.shed_per_mille());
         assert!(until.shed_per_mille() < 500.0, "{factor} times: {until:?}");
         assert!(fate.shed_per_mille() < 1.0, "{factor} times: {fate:?}, {:?}", crowd.server.limit);
     }
 }
 
 #[test]
-fn time_outs_that_have_nothing_to_do_with_the_load_shed_nobody() {
+fn timeouts_that_have_nothing_to_do_with_the_load_shed_no_call() {
     for hanging in [10, 50, 100, 200, 400] {
         let mut crowd = Crowd::new(64, 10, 20, 2_000.0);
         crowd.seconds(20);
         crowd.hanging = hanging;
         let (until, fate) = (crowd.seconds(30), crowd.seconds(60));
-        println!("{hanging} per mille hang: {:.0} per mille shed in 30 s", until.shed_per_mille());
+        println!("{hanging} of 1000 hang: {:.0} of 1000 shed in 30 s", until.shed_per_mille());
         assert!(fate.shed_per_mille() < 1.0, "{hanging}: {fate:?}, {:?}", crowd.server.limit);
     }
 }
@@ -319,7 +319,7 @@ fn of_twice_as_much_as_the_server_can_serve_it_serves_as_much_as_it_can() {
 
 /// Calls that hang keep their slots, so some of them are missing.
 #[test]
-fn time_outs_beside_an_overload_do_not_starve_the_server() {
+fn timeouts_during_an_overload_do_not_starve_the_server() {
     for workers in [4, 16, 64] {
         let mut crowd = Crowd::new(workers, 10, 20, workers as f64 * 200.0);
         crowd.hanging = 100;

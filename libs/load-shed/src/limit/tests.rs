@@ -14,7 +14,7 @@ fn busy(mean_ns: f64, peak: u32) -> Samples {
 /// A limit that knows its baseline of one millisecond.
 fn settled() -> Limit {
     let mut limit = Limit::new(BOUNDS);
-    assert_eq!(limit.current(), BOUNDS.initial, "nobody is refused before anything is known");
+    assert_eq!(limit.current(), BOUNDS.initial, "no call is refused before anything was measured");
     limit.learn(&busy(MILLI, 19));
     assert_eq!((limit.current(), limit.baseline_ns()), (20, Some(MILLI)));
     limit
@@ -61,7 +61,7 @@ fn a_quiet_window_is_a_probe_that_costs_nothing() {
     assert!((limit.baseline_ns().unwrap() / (3.0 * MILLI) - 1.0).abs() < 0.01, "{limit:?}");
 }
 
-/// In which of 200 windows the limit was halved, if calls take so long and all of its slots, or all but one, are in use.
+/// In which of 200 windows the limit was halved, if calls take `mean_ns` and all but `free` of its slots are in use.
 fn probes(mut limit: Limit, mean_ns: f64, free: u32) -> Vec<u32> {
     let mut halved = Vec::new();
     for window in 0..200 {
@@ -82,7 +82,7 @@ fn probes(mut limit: Limit, mean_ns: f64, free: u32) -> Vec<u32> {
 fn only_a_limit_that_is_reached_while_calls_take_long_is_probed_at_half() {
     assert_eq!(probes(settled(), 1.5 * MILLI, 0), [10, 61, 112, 163], "not in every window");
     assert_eq!(probes(settled(), 1.2 * MILLI, 0), [], "calls are as quick as ever");
-    assert_eq!(probes(settled(), 1.5 * MILLI, 1), [], "it holds nobody up");
+    assert_eq!(probes(settled(), 1.5 * MILLI, 1), [], "it delays no call");
     let mut unknown = Limit::new(BOUNDS);
     unknown.learn(&busy(MILLI, 20));
     assert_eq!(unknown.current(), 10, "the very first calls may have waited for each other");
@@ -99,7 +99,7 @@ fn a_limit_that_is_not_reached_does_not_shrink_and_its_baseline_follows_slowly()
 }
 
 #[test]
-fn time_outs_that_half_the_limit_does_not_prevent_are_normal() {
+fn timeouts_that_half_the_limit_does_not_prevent_are_normal() {
     let mut limit = settled();
     let failing = |overloads| Samples { overloads, ..busy(MILLI, 200) };
     (0..20).for_each(|_| limit.learn(&failing(250)));

@@ -322,7 +322,7 @@ fn the_broken_rule_is_named() {
     assert!(toml::from_str::<DestinationPolicy>(&format!("{POLICY}\nunknown = 1")).is_err());
 }
 
-/// Whoever asks with too little time, on purpose or not, does not open the circuit for everybody else.
+/// A caller with too little time, on purpose or not, does not open the circuit for the others.
 #[tokio::test(start_paused = true)]
 async fn what_the_caller_cuts_short_says_nothing_of_the_callee() {
     let destination = destination::<Once>(&policy());
@@ -357,13 +357,13 @@ enum Leaves {
     WithTheAttempt,
     /// When a deadline comes that arrived with its request.
     AtADeadline(Duration),
-    /// Nobody waits for the call any more.
-    Unseen(Duration),
+    /// The caller drops the call.
+    Dropped(Duration),
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callee_that_hangs_opens_the_circuit_whoever_stops_waiting() {
-    use Leaves::{AtADeadline, Unseen, WithTheAttempt};
+async fn a_callee_that_hangs_opens_the_circuit_however_callers_stop_waiting() {
+    use Leaves::{AtADeadline, Dropped, WithTheAttempt};
     // With two places, so few attempts of half a minute end in a window that they could not be judged.
     let figures = [(100, 1_000), (100, 100), (990, 1_000), (30_000, 30_000), (30_000, 600_000)];
     let callers = |attempt: Duration| {
@@ -371,7 +371,7 @@ async fn a_callee_that_hangs_opens_the_circuit_whoever_stops_waiting() {
             WithTheAttempt,
             AtADeadline(attempt / 4),
             AtADeadline(attempt - MS),
-            Unseen(attempt / 2),
+            Dropped(attempt / 2),
             AtADeadline(2 * attempt),
         ]
     };
@@ -390,7 +390,7 @@ async fn a_callee_that_hangs_opens_the_circuit_whoever_stops_waiting() {
                 match leaves {
                     WithTheAttempt => drop(call.await),
                     AtADeadline(length) => drop(scope(Deadline::after(length), call).await),
-                    Unseen(length) => drop(tokio::time::timeout(length, call).await),
+                    Dropped(length) => drop(tokio::time::timeout(length, call).await),
                 }
             }));
             sleep(10 * MS).await;

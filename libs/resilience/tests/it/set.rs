@@ -15,7 +15,7 @@ type Change = fn(&mut DestinationPolicy);
 /// Whether an error names a rule.
 type Names = fn(&InvalidPolicy) -> bool;
 
-/// A field by its path, another value for it, what else the policy says so that it can be seen, and how.
+/// A field by its path, another value for it, what else the policy needs so that its effect can be seen, and how.
 type Field = (&'static str, fn() -> Value, Change, Look);
 
 const FIELDS: [Field; 22] = [
@@ -116,7 +116,7 @@ async fn elapsed(destination: Destination<()>, what: Ask) -> f64 {
     (started.elapsed() / CALLS).as_secs_f64()
 }
 
-/// How many attempts so many calls make that fail, ten milliseconds apart.
+/// How many attempts `calls` make that fail, ten milliseconds apart.
 async fn attempts(destination: Destination<()>, calls: u32) -> f64 {
     let probe = Probe::default();
     let service = destination.promising::<Keyed>().repeating(means::<()>).layer(probe.clone());
@@ -146,7 +146,7 @@ async fn reads(destination: &Destination<()>, calls: u32, millis: u64) -> (f64, 
     (f64::from(made), destination.health().hedge.delay.as_secs_f64())
 }
 
-/// Whether the circuit opens when one of so many calls fails, ten milliseconds apart.
+/// Whether the circuit opens when every `one_of`th call fails, ten milliseconds apart.
 async fn opened(destination: Destination<()>, calls: u32, one_of: u32) -> f64 {
     let service = destination.promising::<Once>().single(means::<()>).layer(Probe::default());
     for nth in 1..=calls {
@@ -241,7 +241,7 @@ async fn a_policy_that_is_set_keeps_what_was_learned_and_spent() {
     }
 }
 
-/// The opening of a circuit is as long as the policy says, also where it began before.
+/// The opening of a circuit is as long as the policy defines, also where it began before.
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_follows_its_policy() {
     let destination = destination::<()>(&policy());

@@ -35,8 +35,8 @@ pub async fn shed(State(app): State<App>, request: Request, next: Next) -> Respo
 }
 
 /// Reads are what tells how slow everything has become; an answer that came too late is a sign of overload by itself. Not
-/// where the client's own deadline came sooner than answers do when nobody waits: a client in a hurry would else shrink the
-/// limit for all.
+/// where the client's own deadline came sooner than answers do without a queue: otherwise a client in a hurry would shrink
+/// the limit for all.
 fn sample(status: StatusCode, lasted: Duration, baseline: impl FnOnce() -> Option<Duration>) -> Sample {
     match status {
         StatusCode::OK => Sample::Success,
@@ -55,7 +55,11 @@ mod tests {
         let sample = |status, millis: u32, usual: Option<Duration>| sample(status, millis * MS, || usual);
         assert_eq!(sample(StatusCode::GATEWAY_TIMEOUT, 19, Some(20 * MS)), Sample::Ignore);
         assert_eq!(sample(StatusCode::GATEWAY_TIMEOUT, 20, Some(20 * MS)), Sample::Overload);
-        assert_eq!(sample(StatusCode::GATEWAY_TIMEOUT, 1, None), Sample::Overload, "nothing is known yet");
+        assert_eq!(
+            sample(StatusCode::GATEWAY_TIMEOUT, 1, None),
+            Sample::Overload,
+            "nothing was measured yet"
+        );
         assert_eq!(sample(StatusCode::OK, 1, Some(20 * MS)), Sample::Success);
         assert_eq!(sample(StatusCode::SERVICE_UNAVAILABLE, 99, Some(20 * MS)), Sample::Ignore);
     }

@@ -167,8 +167,8 @@ async fn pass_over(connection: &mut PgConnection, line: Line, number: i64) -> Re
     Ok(ended.execute(connection).await?.rows_affected())
 }
 
-/// Calls the next `people` who were heard of lately, in the order of their numbers. Says how long each has waited, and
-/// whose turn it was up to here: the last number called, or everybody's if there were not so many.
+/// Calls the next `people` who were heard of lately, in the order of their numbers. Returns how long each has waited, and
+/// the last number that was called, or the highest possible one if there were fewer than `people`.
 async fn admit(
     connection: &mut PgConnection,
     line: Line,

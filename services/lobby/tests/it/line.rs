@@ -1,4 +1,4 @@
-//! The line beside whoever leaves it in the same moment, and behind whoever left without a word.
+//! The line, while holders of places leave it, and behind places whose holders left silently.
 
 use sqlx::{PgPool, Postgres, Transaction};
 use stampede_contracts::api::Place;
@@ -7,7 +7,7 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Waits until so many statements wait for a lock.
+/// Waits until `count` statements wait for a lock.
 pub(super) async fn until_waiting(pool: &PgPool, count: i64) {
     eventually(PATIENCE, async || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -16,7 +16,7 @@ pub(super) async fn until_waiting(pool: &PgPool, count: i64) {
     .await;
 }
 
-/// Somebody who is about to do `sql`, with this parameter: they have the row's lock, and nobody has seen it yet.
+/// A transaction that has executed `sql` with this parameter and not committed: it holds the row's lock.
 async fn about_to(pool: &PgPool, sql: &'static str, id: uuid::Uuid) -> Transaction<'static, Postgres> {
     let mut tx = pool.begin().await.unwrap();
     assert_eq!(sqlx::query(sql).bind(id).execute(&mut *tx).await.unwrap().rows_affected(), 1);
@@ -111,7 +111,7 @@ async fn who_is_called_was_heard_of_however_many_in_front_were_not() {
     );
     assert_eq!(call("UPDATE place SET seen_at = now() WHERE number = 35").await, (0, 10));
     let rest = "UPDATE place SET seen_at = now() - interval '10 minutes' WHERE state = 'waiting'";
-    assert_eq!(call(rest).await, (5, 0), "nobody waits for ever for people who are not there");
+    assert_eq!(call(rest).await, (5, 0), "abandoned places do not stay indefinitely");
 }
 
 #[tokio::test]
