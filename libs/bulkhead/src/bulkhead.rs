@@ -144,7 +144,7 @@ impl Bulkhead {
         let places = places.load(Ordering::Relaxed);
         Snapshot {
             places,
-            taken: (places + permits.surplus()).saturating_sub(permits.free()),
+            taken: places.saturating_add(permits.surplus()).saturating_sub(permits.free()),
             waiting: permits.waiting(),
             refused_full: full.load(Ordering::Relaxed),
             refused_timed_out: timed_out.load(Ordering::Relaxed),
