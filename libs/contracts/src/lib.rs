@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod command;
+mod described;
 pub mod event;
 pub mod function;
 pub mod header;
@@ -17,6 +18,7 @@ pub mod schema;
 pub mod signed;
 pub mod timestamp;
 pub mod topology;
+pub mod whole;
 
 pub use event::Event;
 pub use function::{Class, Function, Guarantee, Repeatable};

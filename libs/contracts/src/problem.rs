@@ -100,10 +100,14 @@ codes! {
     OrderFailed, "order_failed", 409, "The order failed; nothing was charged.";
     /// Another show goes by this name.
     ShowExists, "show_exists", 409, "Another show goes by this slug.";
+    /// Each part makes sense, all together do not.
+    Contradiction, "contradiction", 409, "Parts of the request contradict each other, or the clock.";
     /// Something else in the way.
     Conflict, "conflict", 409, "The present state does not allow this.";
     /// Too many bytes.
     TooLarge, "too_large", 413, "The request is too large.";
+    /// Its address alone.
+    UriTooLong, "uri_too_long", 414, "The address of the request is too long.";
     /// Not JSON by its header.
     UnsupportedMediaType, "unsupported_media_type", 415, "Send application/json.";
     /// Readable, but not sensible.
@@ -112,12 +116,14 @@ codes! {
     KeyReused, "key_reused", 422, "This Idempotency-Key was used for another request.";
     /// Chosen seats in several blocks.
     SeatsSpanBlocks, "seats_span_blocks", 422, "The chosen seats do not lie in one block.";
-    /// Its address or header fields.
-    HeadTooLarge, "head_too_large", 431, "The address or the header fields of the request are too large.";
+    /// Its header fields.
+    HeadTooLarge, "head_too_large", 431, "The header fields of the request are too large.";
     /// A quota is used up.
     RateLimited, "rate_limited", 429, "Too many requests.";
     /// A fault of ours.
     Internal, "internal", 500, "Something went wrong on our side.";
+    /// An unknown method or transfer coding.
+    NotImplemented, "not_implemented", 501, "The method or transfer coding is not implemented.";
     /// A part that is needed is away.
     Unavailable, "unavailable", 503, "A part that this call needs is not available.";
     /// A queue is full.

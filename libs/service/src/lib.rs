@@ -3,6 +3,7 @@
 mod admin;
 mod command;
 mod database;
+mod descriptors;
 mod destinations;
 pub mod env;
 mod error;
@@ -21,7 +22,7 @@ mod settings;
 pub use command::Command;
 pub use env::Env;
 pub use error::Error;
-pub use http::{HttpLimits, stack};
+pub use http::{AddressKey, HttpLimits, stack};
 pub use identity::Identity;
 pub use node::Node;
 pub use readiness::{Gate, Readiness};

@@ -14,7 +14,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::server::Server;
 use crate::{Error, Node};
 
 /// How long tasks may take to end after the shutdown token was cancelled.
@@ -66,12 +65,7 @@ impl Node {
         };
         match listener {
             Ok(listener) => {
-                let server = Server {
-                    listener,
-                    router,
-                    connections_max: self.settings.http_connections_max,
-                    idle_timeout: self.settings.http_idle_timeout,
-                };
+                let server = self.server(listener, router);
                 self.serve_with(|stop| server.run(stop)).await
             }
             Err(error) => {

@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Version};
-use crate::http::server::Server;
+use crate::descriptors::Descriptors;
+use crate::http::server::{Limits, Server};
 use crate::{Command, Env, Error, Identity, Readiness, Settings, database};
 
 /// Everything a process has before it does its own work, and what ends it in order.
@@ -90,7 +91,7 @@ impl Node {
         Self::build(identity, env, settings, command)
     }
 
-    fn build(identity: Identity, env: Env, settings: Settings, command: Command) -> Result<Self, Error> {
+    fn build(identity: Identity, env: Env, mut settings: Settings, command: Command) -> Result<Self, Error> {
         let Identity { service, version, blueprint } = identity;
         let blueprint = Blueprint::parse(blueprint)?;
         if blueprint.service != service {
@@ -100,6 +101,8 @@ impl Node {
         // It fails when the process has one already, and then that one is as good.
         let _already_there = rustls::crypto::ring::default_provider().install_default();
         let telemetry = telemetry(service, version, &settings)?;
+        let descriptors = Descriptors::raised();
+        settings.fit(descriptors.of_a_listener());
         // Not before: what shows itself to a meter that nobody reads yet is never seen.
         let destinations = Destinations::try_new(blueprint.policies(), &Clock::system())?;
         let readiness = Readiness::default();
@@ -114,7 +117,8 @@ impl Node {
                     version,
                     more: Arc::clone(&admin_more),
                 };
-                Some(start_admin(&settings, shown, &mut admin_task)?)
+                let connections_max = admin::CONNECTIONS_MAX.min(descriptors.of_the_admin());
+                Some(start_admin(&settings, connections_max, shown, &mut admin_task)?)
             }
             Command::Migrate | Command::Other(_) => None,
         };
@@ -296,18 +300,20 @@ fn telemetry(service: &str, version: &str, settings: &Settings) -> Result<Teleme
     }
 }
 
-fn start_admin(settings: &Settings, shown: Admin, task: &mut JoinSet<()>) -> Result<SocketAddr, Error> {
+fn start_admin(
+    settings: &Settings,
+    connections_max: usize,
+    shown: Admin,
+    task: &mut JoinSet<()>,
+) -> Result<SocketAddr, Error> {
     let address = settings.admin_listen;
     let failed = |source| Error::Listen { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let server = Server {
-        listener: TcpListener::from_std(listener).map_err(failed)?,
-        router: admin::router(shown),
-        connections_max: admin::CONNECTIONS_MAX,
-        idle_timeout: settings.http_idle_timeout,
-    };
+    let listener = TcpListener::from_std(listener).map_err(failed)?;
+    let limits = Limits::of(settings).at_most(connections_max);
+    let server = Server::new("admin", listener, admin::router(shown), limits);
     task.spawn(server.run(CancellationToken::new()));
     Ok(bound)
 }

@@ -94,8 +94,10 @@ async fn seats(
 }
 
 async fn create(State(app): State<App>, Json(request): Json<NewShow>) -> Result<Response, Problem> {
-    let show = ShowRecord::try_new(&request, Timestamp::now())
-        .map_err(|broken| Problem::new(Code::ValidationFailed).detail(broken.to_string()))?;
+    let show = ShowRecord::try_new(&request, Timestamp::now()).map_err(|broken| {
+        let code = if broken.is_contradiction() { Code::Contradiction } else { Code::ValidationFailed };
+        Problem::new(code).detail(broken.to_string())
+    })?;
     match app.store.create(show, &request).await.map_err(problem)? {
         Created::New(show) => {
             tracing::info!(show = %show.show_id, slug = show.slug, "a new show");

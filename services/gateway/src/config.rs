@@ -76,14 +76,12 @@ pub struct LimitConfig {
 pub struct TimeConfig {
     /// The deadline of a request that names none.
     pub deadline_default: Duration,
+    /// The deadline of a request that names a shorter one.
+    pub deadline_min: Duration,
     /// The longest deadline a client may name.
     pub deadline_max: Duration,
-    /// How long the head of a request may take to arrive.
-    pub head: Duration,
     /// How long the body of a request may take to arrive.
     pub body: Duration,
-    /// How long a client may refuse to take more of its answer.
-    pub write: Duration,
 }
 
 /// Open streams of server-sent events.
@@ -149,10 +147,9 @@ impl Config {
             shed: shed(env)?,
             times: TimeConfig {
                 deadline_default: env.millis_or("DEADLINE_DEFAULT_MS", Duration::from_secs(10))?,
+                deadline_min: env.millis_or("DEADLINE_MIN_MS", Duration::from_millis(500))?,
                 deadline_max: env.millis_or("DEADLINE_MAX_MS", Duration::from_secs(30))?,
-                head: env.millis_or("HEAD_TIMEOUT_MS", Duration::from_secs(10))?,
                 body: env.millis_or("BODY_TIMEOUT_MS", Duration::from_secs(5))?,
-                write: env.millis_or("WRITE_TIMEOUT_MS", Duration::from_secs(30))?,
             },
             last_copies: LastCopyConfig {
                 bytes_max: env.parse_or("LAST_COPIES_MAX_BYTES", 16 * 1024 * 1024)?,

@@ -57,7 +57,16 @@ async fn read(
     Session(session): Session,
     Path(ticket): Path<LobbyTicket>,
 ) -> Result<Json<api::Place>, Problem> {
-    app.place(ticket, session).await.map(Json).map_err(problem)
+    present(app.place(ticket, session).await).map(Json)
+}
+
+/// A place that was left is gone (RFC 9110, 9.3.5): only the response to leaving it, and a stream that is open then,
+/// still show it.
+fn present(place: Result<api::Place, AppError>) -> Result<api::Place, Problem> {
+    match place.map_err(problem)? {
+        api::Place { state: PlaceState::Left, .. } => Err(Problem::new(Code::PlaceNotFound)),
+        place => Ok(place),
+    }
 }
 
 async fn leave(
@@ -73,7 +82,7 @@ async fn follow(
     Session(session): Session,
     Path(ticket): Path<LobbyTicket>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let first = app.place(ticket, session).await.map_err(problem)?;
+    let first = present(app.place(ticket, session).await)?;
     let following =
         Following { app, session, next: Some(first), shown: None, ends_at: Instant::now() + STREAM_MAX };
     let events = futures::stream::unfold(following, Following::next);

@@ -14,6 +14,7 @@ use super::examples;
 use super::extract::{Id, IdempotencyKey, LobbyPass, Priority, RawJson, Session};
 use super::openapi::problems;
 use crate::app::App;
+use crate::clients::layout::Layout;
 
 /// More seats than any rule allows in one hold: inventory has the true, lower bound.
 const SEATS_MAX: usize = 100;
@@ -44,8 +45,8 @@ problems!(ReleaseProblems: InvalidParameter, HoldNotFound, HoldAttached);
     params(
         ("show_id" = ShowId, Path, description = "The show."),
         ("Idempotency-Key" = String, Header,
-            description = "Names this hold: a quoted string or a bare word of at most 255 characters. Kept for 24 hours.",
-            example = "\"8e03978e-40d5-43e8-bc93-6894a57f9324\""),
+            pattern = r##"^("([!#-\[\]-~]|\\["\\]){1,255}"|[!#$%&'*+.^_`|~:/0-9A-Za-z-]{1,255})$"##,
+            description = "Names this hold: a quoted string or a bare word of at most 255 characters. A new one for each, and the same for a repeat. Kept for 24 hours."),
         ("Lobby-Pass" = Option<String>, Header, description = "The lobby's pass, if the show has a lobby."),
     ),
     request_body(content = api::NewHold, examples(
@@ -79,7 +80,7 @@ async fn place(
         key: key.to_string(),
         fingerprint: hex(fingerprint.as_bytes()),
         show,
-        want: want(body.value)?,
+        want: want(show, body.value, &app.layout)?,
         pass,
         block: None,
     };
@@ -135,7 +136,7 @@ async fn release(
 }
 
 /// What a body asks for, if it makes sense.
-fn want(hold: api::NewHold) -> Result<Want, Problem> {
+fn want(show: ShowId, hold: api::NewHold, layout: &Layout) -> Result<Want, Problem> {
     let refuse = |detail: &str| Err(Problem::new(Code::ValidationFailed).detail(detail));
     match hold {
         api::NewHold { section: Some(section), quantity: Some(quantity), seats: None } => {
@@ -149,7 +150,12 @@ fn want(hold: api::NewHold) -> Result<Want, Problem> {
                 return refuse("seats must name at least one seat, and not as many as that.");
             }
             if seats.iter().any(|seat| seat.block != seats[0].block) {
-                return Err(Problem::new(Code::SeatsSpanBlocks));
+                let is_unknown = seats.iter().any(|seat| layout.lacks(show, seat.block));
+                return Err(Problem::new(if is_unknown {
+                    Code::SeatNotFound
+                } else {
+                    Code::SeatsSpanBlocks
+                }));
             }
             Ok(Want::Seats(seats))
         }
@@ -180,7 +186,8 @@ mod tests {
     use super::*;
 
     fn asked(json: &str) -> Result<Want, Code> {
-        want(serde_json::from_str(json).unwrap()).map_err(|problem| problem.code)
+        want(ShowId::new(), serde_json::from_str(json).unwrap(), &Layout::default())
+            .map_err(|problem| problem.code)
     }
 
     #[test]

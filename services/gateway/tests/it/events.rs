@@ -29,7 +29,7 @@ async fn follow(State(events): State<Events>) -> Response {
     (headers, Body::from_stream(first.chain(heard))).into_response()
 }
 
-async fn stage_with_lobby(keys: &[(&str, &str)]) -> (Stage, Events, String) {
+async fn stage_with_lobby(keys: &[(&'static str, &str)]) -> (Stage, Events, String) {
     let stage = Stage::start_with(keys).await;
     let events: Events = Arc::new(broadcast::channel(16).0);
     let refuse = async || {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::ConnectionLimits;
+use super::Limits;
 use super::alarm::Alarm;
 use super::phase::Phase;
 
@@ -28,9 +28,10 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Guarded {
     stream: TcpStream,
     phase: Arc<Phase>,
-    limits: ConnectionLimits,
+    limits: Limits,
     /// Set from the first byte of a head until the head is complete.
     head: Alarm,
+    line: Line,
     /// Set while the other side takes nothing.
     writing: Alarm,
     /// What is sent before the connection is closed.
@@ -39,37 +40,29 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TcpStream, phase: Arc<Phase>, limits: ConnectionLimits) -> Self {
+    pub(super) fn new(stream: TcpStream, phase: Arc<Phase>, limits: Limits) -> Self {
         let (head, writing) = (Alarm::default(), Alarm::default());
-        Self { stream, phase, limits, head, writing, farewell: None, is_over: false }
+        Self { stream, phase, limits, head, line: Line::Empty, writing, farewell: None, is_over: false }
     }
 
     /// Sends what is left to say, and closes without losing it.
-    pub(super) async fn close(mut self) {
-        let farewell = async {
-            if let Some(code) = self.farewell {
-                self.stream.write_all(&refusal(code)).await?;
-            }
-            self.stream.shutdown().await
-        };
-        if !matches!(timeout(FAREWELL_TIMEOUT, farewell).await, Ok(Ok(()))) || self.is_over {
-            return;
-        }
-        let mut rest = self.stream.take(LINGER_MAX_BYTES);
-        let _whatever_comes = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    pub(super) async fn close(self) {
+        finish(self.stream, self.farewell, self.is_over).await;
     }
 
     /// The bytes that came, if any, belong to a head or to what follows one.
-    fn watch_head(&mut self, something_came: bool) {
+    fn watch_head(&mut self, bytes: &[u8]) {
         if self.phase.is_answering() {
             self.head.clear();
-        } else if something_came {
+            self.line = Line::Empty;
+        } else if !bytes.is_empty() {
             self.head.set(self.limits.head_timeout);
+            self.line.read(bytes);
         }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.watch_head(false);
+        self.watch_head(&[]);
         ready!(self.head.poll(cx));
         self.farewell = Some(Code::RequestTimeout);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -97,11 +90,53 @@ impl Guarded {
             return false;
         }
         self.farewell = Some(match bytes.get(9..12) {
+            // RFC 9112, 3: an address that is too long is not the same as fields that are.
+            Some(b"414" | b"431") if self.line != Line::Complete => Code::UriTooLong,
             Some(b"414" | b"431") => Code::HeadTooLarge,
             _ => Code::MalformedRequest,
         });
         true
     }
+}
+
+/// How much has come of the first line of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Nothing but line ends, which may precede it (RFC 9112, 2.2).
+    Empty,
+    Begun,
+    Complete,
+}
+
+impl Line {
+    fn read(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            *self = match (*self, byte) {
+                (Self::Complete, _) | (Self::Begun, b'\n') => return *self = Self::Complete,
+                (Self::Empty, b'\r' | b'\n') => Self::Empty,
+                (Self::Empty | Self::Begun, _) => Self::Begun,
+            };
+        }
+    }
+}
+
+/// Sends a 503 to a client for which there is no room, and closes.
+pub(super) async fn turn_away(stream: TcpStream) {
+    finish(stream, Some(Code::Busy), false).await;
+}
+
+async fn finish(mut stream: TcpStream, farewell: Option<Code>, is_over: bool) {
+    let sent = async {
+        if let Some(code) = farewell {
+            stream.write_all(&refusal(code)).await?;
+        }
+        stream.shutdown().await
+    };
+    if !matches!(timeout(FAREWELL_TIMEOUT, sent).await, Ok(Ok(()))) || is_over {
+        return;
+    }
+    let mut rest = stream.take(LINGER_MAX_BYTES);
+    let _whatever_comes = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 fn is_empty_answer(bytes: &[u8]) -> bool {
@@ -112,15 +147,18 @@ fn is_empty_answer(bytes: &[u8]) -> bool {
 
 /// A problem as bytes, for whoever never became a request.
 fn refusal(code: Code) -> Vec<u8> {
-    let body = serde_json::to_string(&Problem::new(code)).unwrap_or_default();
+    let problem = Problem::new(code);
+    let body = serde_json::to_string(&problem).unwrap_or_default();
+    let retry_after = problem.retry_after.map(|seconds| format!("retry-after: {seconds}\r\n"));
     let reason = http::StatusCode::from_u16(code.status()).ok().and_then(|status| status.canonical_reason());
     format!(
         "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nx-content-type-options: nosniff\r\n\
-         cache-control: no-store\r\nconnection: close\r\n\r\n{body}",
+         cache-control: no-store\r\n{}connection: close\r\n\r\n{body}",
         code.status(),
         reason.unwrap_or_default(),
         Problem::MEDIA_TYPE,
         body.len(),
+        retry_after.unwrap_or_default(),
     )
     .into_bytes()
 }
@@ -135,9 +173,9 @@ impl AsyncRead for Guarded {
         match Pin::new(&mut self.stream).poll_read(cx, buffer) {
             Poll::Pending => self.poll_head(cx),
             Poll::Ready(result) => {
-                let something_came = buffer.filled().len() > before;
-                self.is_over = !something_came;
-                self.watch_head(something_came);
+                let came = &buffer.filled()[before..];
+                self.is_over = came.is_empty();
+                self.watch_head(came);
                 Poll::Ready(result)
             }
         }

@@ -45,13 +45,14 @@ pub(super) fn lend(body: Incoming) -> (Lent, Lender) {
 }
 
 impl Lender {
-    /// Whether the body has come to its end; what is left of a small one is read now.
-    pub(super) async fn was_read(self) -> bool {
+    /// Whether the body has come to its end; what is left of a small one is read now, unless the client waits for a
+    /// 100 (Continue) before it sends any.
+    pub(super) async fn was_read(self, client_waits: bool) -> bool {
         let fate = mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Fate::Lent);
         match fate {
             Fate::Read => true,
             Fate::Lent => false,
-            Fate::Left(body) if body.size_hint().lower() > REST_MAX_BYTES as u64 => false,
+            Fate::Left(body) if client_waits || body.size_hint().lower() > REST_MAX_BYTES as u64 => false,
             Fate::Left(body) => {
                 let rest = Limited::new(body, REST_MAX_BYTES).collect();
                 matches!(tokio::time::timeout(REST_TIMEOUT, rest).await, Ok(Ok(_)))
@@ -86,9 +87,14 @@ impl Body for Lent {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
-        if frame.is_none() {
-            self.body = None;
-            self.becomes(Fate::Read);
+        match frame {
+            None => {
+                self.body = None;
+                self.becomes(Fate::Read);
+            }
+            // Where the next request begins cannot be determined any more.
+            Some(Err(_)) => self.body = None,
+            Some(Ok(_)) => {}
         }
         Poll::Ready(frame)
     }

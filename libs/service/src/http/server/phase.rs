@@ -8,17 +8,32 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::WaitForCancellationFuture;
+
+use super::connections::Slot;
 
 /// Shared by the two sides of hyper: the bytes below it and the requests above it. Both run in the same task.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Phase {
     answering: AtomicBool,
+    slot: Slot,
 }
 
 impl Phase {
-    /// A head was complete.
-    pub(super) fn answering(&self) {
+    pub(super) fn new(slot: Slot) -> Self {
+        Self { answering: AtomicBool::new(false), slot }
+    }
+
+    /// A head was complete. False when the connection was evicted before: the request must not begin.
+    pub(super) fn answering(&self) -> bool {
         self.answering.store(true, Ordering::Relaxed);
+        self.slot.busy()
+    }
+
+    /// Ends when the connection has to make room for another.
+    pub(super) fn evicted(&self) -> WaitForCancellationFuture<'_> {
+        self.slot.evicted()
     }
 
     /// Whether what comes in now belongs to a request whose head was complete.
@@ -32,17 +47,20 @@ impl Phase {
 pub(super) struct Tracked {
     body: Body,
     phase: Arc<Phase>,
+    _stream: Option<OwnedSemaphorePermit>,
 }
 
 impl Tracked {
-    pub(super) fn new(body: Body, phase: Arc<Phase>) -> Self {
-        Self { body, phase }
+    /// `stream` is given back when the body is gone.
+    pub(super) fn new(body: Body, phase: Arc<Phase>, stream: Option<OwnedSemaphorePermit>) -> Self {
+        Self { body, phase, _stream: stream }
     }
 }
 
 impl Drop for Tracked {
     fn drop(&mut self) {
         self.phase.answering.store(false, Ordering::Relaxed);
+        self.phase.slot.silent();
     }
 }
 
