@@ -98,6 +98,12 @@ prepare folder targets="--all-targets":
 schemas:
     RENEW_SCHEMAS=1 cargo test -q -p stampede-contracts --test it
 
+# check a platform against its contract with generated requests (--examples 20, --url …)
+contract *args:
+    python3 -m venv target/contract
+    target/contract/bin/pip install -q --disable-pip-version-check -r .ci/contract/requirements.txt
+    target/contract/bin/python .ci/contract {{args}}
+
 # the manifests against the rules of the house and the schemas of Kubernetes, without a cluster (needs kubectl)
 manifests:
     cargo test -q -p stampede-manifests

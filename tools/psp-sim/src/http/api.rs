@@ -42,6 +42,7 @@ pub fn router(provider: Provider, api_key: &Secret) -> Router {
 #[derive(Deserialize)]
 struct NewAuthorisation {
     card_token: String,
+    #[serde(deserialize_with = "stampede_contracts::whole::deserialize")]
     amount: i64,
     currency: Currency,
     reference: String,
@@ -78,6 +79,7 @@ async fn void(
 
 #[derive(Deserialize)]
 struct NewRefund {
+    #[serde(deserialize_with = "stampede_contracts::whole::deserialize")]
     amount: i64,
 }
 
