@@ -89,6 +89,16 @@ impl Nats {
         }
     }
 
+    /// Like [`restart`](Self::restart), with other configuration than before.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn restart_with_config(&mut self, text: &str) {
+        self.stop();
+        self.write("extra.conf", text);
+        self.launch().await;
+    }
+
     /// Kills the process if it still runs, and starts one on the same port with what is in the store.
     ///
     /// # Panics
