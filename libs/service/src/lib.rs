@@ -25,5 +25,5 @@ pub use http::{HttpLimits, stack};
 pub use identity::Identity;
 pub use node::Node;
 pub use readiness::{Gate, Readiness};
-pub use secret::Secret;
+pub use secret::{EmptySecret, Rotating, Secret};
 pub use settings::{DatabaseOverrides, Environment, Host, NatsSettings, Settings};

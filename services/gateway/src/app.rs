@@ -9,7 +9,7 @@ use stampede_deadline::Clock;
 use stampede_idempotency::Fingerprinter;
 use stampede_rate_limit::{NoKeys, RateLimiter};
 use stampede_resilience::Gate;
-use stampede_service::Node;
+use stampede_service::{Node, Rotating, Secret};
 use tokio_util::sync::CancellationToken;
 
 use stampede_contracts::SessionId;
@@ -38,10 +38,10 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// Makes and verifies session tokens.
     pub sessions: SessionTokens,
-    /// Knows the operators' token.
+    /// Knows the operators' tokens.
     pub operator: OperatorToken,
     /// Turns path and body of a hold into its fingerprint.
-    pub fingerprinter: Fingerprinter,
+    pub fingerprinter: Rotating<Fingerprinter>,
     /// How often clients may ask.
     pub limits: Limits,
     /// How urgent requests are.
@@ -153,9 +153,9 @@ impl App {
         };
         let classes = Classes::of(node.blueprint());
         Ok(Self(Arc::new(Parts {
-            sessions: SessionTokens::new(config.sessions.key.expose(), config.sessions.ttl),
-            operator: OperatorToken::try_new(config.operator_token.expose())?,
-            fingerprinter: Fingerprinter::new(config.fingerprint_key.expose()),
+            sessions: SessionTokens::new(config.sessions.key.map(|key| *key.expose()), config.sessions.ttl),
+            operator: OperatorToken::try_new(config.operator_token.iter().map(Secret::expose))?,
+            fingerprinter: config.fingerprint_key.map(|key| Fingerprinter::new(key.expose())),
             limits,
             classes,
             gate: Gate::new("gateway", config.shed, Clock::system()),

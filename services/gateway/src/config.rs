@@ -7,7 +7,7 @@ use std::time::Duration;
 use stampede_load_shed::{InvalidSettings, Limits, Settings, Waiting};
 use stampede_rate_limit::{InvalidQuota, Quota};
 use stampede_service::env::EnvError;
-use stampede_service::{Env, Environment, Secret};
+use stampede_service::{Env, Environment, Rotating, Secret};
 
 use crate::domain::peer::{ForwardedHeader, TrustedProxies};
 
@@ -20,10 +20,9 @@ pub struct Config {
     /// Tokens of sessions.
     pub sessions: SessionConfig,
     /// The operators' bearer token.
-    pub operator_token: Secret,
-    /// Turns path and body of a hold into its fingerprint. The same in every gateway, now and tomorrow: fingerprints
-    /// are stored.
-    pub fingerprint_key: Key,
+    pub operator_token: Rotating<Secret>,
+    /// Turns path and body of a hold into its fingerprint. The same in every gateway: fingerprints are stored.
+    pub fingerprint_key: Rotating<Key>,
     /// Who a request comes from.
     pub proxies: ProxyConfig,
     /// How often clients may ask.
@@ -44,7 +43,7 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
     /// Signs them. The same in every gateway.
-    pub key: Key,
+    pub key: Rotating<Key>,
     /// How long one is valid.
     pub ttl: Duration,
 }
@@ -129,8 +128,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the key.
     pub fn from_env(env: &Env, environment: Environment) -> Result<Self, ConfigError> {
-        let operator_token = env.secret("OPERATOR_TOKEN")?;
-        if operator_token.expose().len() < OPERATOR_TOKEN_MIN {
+        let operator_token: Rotating<Secret> = env.parse("OPERATOR_TOKEN")?;
+        if operator_token.iter().any(|token| token.expose().len() < OPERATOR_TOKEN_MIN) {
             return Err(ConfigError::OperatorTokenTooShort);
         }
         let tokens_public_url = env.optional("TOKENS_PUBLIC_URL").filter(|_| !environment.is_production());
@@ -269,7 +268,7 @@ mod tests {
         assert_eq!(config.times.deadline_max, Duration::from_secs(30));
         assert!(config.tokens_public_url.is_none());
         let missing = Config::from_env(&Env::default(), Environment::Development).unwrap_err();
-        assert_eq!(missing.to_string(), "OPERATOR_TOKEN is not set; expected a secret");
+        assert_eq!(missing.to_string(), "OPERATOR_TOKEN is not set; expected Secret");
     }
 
     #[test]
@@ -286,6 +285,7 @@ mod tests {
         let error = |key, value| read(&[(key, value)]).unwrap_err().to_string();
         assert!(error("SESSION_KEY", "abc").starts_with("SESSION_KEY is not valid: it must be 64"));
         assert!(error("OPERATOR_TOKEN", "short").contains("at least 16"));
+        assert!(error("OPERATOR_TOKEN", "operator-token-of-the-test,short").contains("at least 16"));
         assert!(error("TRUSTED_PROXIES", "10.0.0.0/33").starts_with("TRUSTED_PROXIES is not valid"));
         assert!(error("SHED_LIMIT_MIN", "257").starts_with("SHED_LIMIT_MIN, SHED_LIMIT_INITIAL"));
         assert!(error("SESSIONS_PER_MINUTE", "0").starts_with("SESSIONS_PER_MINUTE is not valid"));

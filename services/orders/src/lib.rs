@@ -80,7 +80,7 @@ fn build(node: &Node, config: Config, pool: &PgPool, bus: &Bus, outbox: &Outbox)
         metrics: Metrics::default(),
         plans: Plans::try_new(config.timing.refund)?,
         ticket_key: config.ticket_key,
-        fingerprinter: Fingerprinter::new(config.fingerprint_key.expose().as_bytes()),
+        fingerprinter: config.fingerprint_key.map(|key| Fingerprinter::new(key.expose().as_bytes())),
         timing: config.timing,
         tasks: node.tasks(),
         shutdown: node.shutdown(),

@@ -6,6 +6,7 @@ use http::{StatusCode, header::LOCATION};
 use stampede_bus::with_class;
 use stampede_contracts::inventory::{HoldOf, HoldState, HoldView, PlaceHold, Want};
 use stampede_contracts::{Class, Code, HoldId, Problem, ShowId, api};
+use stampede_idempotency::Fingerprinter;
 use stampede_service::extract::Json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -73,11 +74,13 @@ async fn place(
 ) -> Result<Response, Problem> {
     // The canonical path, not the one that was sent: one show has one spelling.
     let path = format!("/v1/shows/{show}/holds");
-    let fingerprint = app.fingerprinter.fingerprint(&[path.as_bytes(), &body.bytes]);
+    let fingerprint = |by: &Fingerprinter| hex(by.fingerprint(&[path.as_bytes(), &body.bytes]).as_bytes());
+    let fingerprints = app.fingerprinter.map(fingerprint);
     let wish = PlaceHold {
         session,
         key: key.to_string(),
-        fingerprint: hex(fingerprint.as_bytes()),
+        fingerprint: fingerprints.current,
+        other_fingerprints: fingerprints.others,
         show,
         want: want(body.value)?,
         pass,

@@ -294,7 +294,16 @@ impl World {
 
 pub fn place(session: SessionId, show: ShowId, want: Want) -> PlaceHold {
     let (key, fingerprint) = (Uuid::new_v4().to_string(), format!("{want:?}"));
-    PlaceHold { session, key, fingerprint, show, want, pass: None, block: None }
+    PlaceHold {
+        session,
+        key,
+        fingerprint,
+        other_fingerprints: Vec::new(),
+        show,
+        want,
+        pass: None,
+        block: None,
+    }
 }
 
 /// A new session wants the best seats of a show's only section.

@@ -17,6 +17,7 @@ use stampede_bus::Bus;
 use stampede_contracts::signed::SigningKey;
 use stampede_idempotency::Fingerprinter;
 use stampede_outbox::Outbox;
+use stampede_service::Rotating;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -76,9 +77,9 @@ pub struct Parts {
     /// What follows what.
     pub plans: Plans,
     /// Signs ticket codes.
-    pub ticket_key: SigningKey,
+    pub ticket_key: Rotating<SigningKey>,
     /// Recognises repeated requests.
-    pub fingerprinter: Fingerprinter,
+    pub fingerprinter: Rotating<Fingerprinter>,
     /// How patient to be.
     pub timing: Timing,
     /// Owns the sagas at work, which no request may drop.
@@ -106,7 +107,7 @@ impl App {
     }
 
     /// Recognises repeated requests.
-    pub fn fingerprinter(&self) -> &Fingerprinter {
+    pub fn fingerprinter(&self) -> &Rotating<Fingerprinter> {
         &self.0.fingerprinter
     }
 }

@@ -80,7 +80,7 @@ impl App {
         let order = &draft.order;
         let tickets = match &order.facts {
             Some(facts) if advance.reached(OrderState::Confirmed) => {
-                Ticket::issue(order, facts, &self.0.ticket_key, now)
+                Ticket::issue(order, facts, &self.0.ticket_key.current, now)
             }
             _ => Vec::new(),
         };

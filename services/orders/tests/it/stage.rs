@@ -135,7 +135,7 @@ impl Stage {
             metrics: Metrics::default(),
             plans: Plans::try_new(config.timing.refund).unwrap(),
             ticket_key: config.ticket_key,
-            fingerprinter: Fingerprinter::new(config.fingerprint_key.expose().as_bytes()),
+            fingerprinter: config.fingerprint_key.map(|key| Fingerprinter::new(key.expose().as_bytes())),
             timing: config.timing,
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),

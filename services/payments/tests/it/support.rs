@@ -232,16 +232,16 @@ fn config(psp_url: &str) -> Config {
         },
         webhooks: WebhookSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            secret: Secret::new(WEBHOOK_SECRET),
+            secret: Secret::new(WEBHOOK_SECRET).into(),
             tolerance: Duration::from_secs(300),
         },
     }
 }
 
 async fn start_psp(database: &Database, webhook_url: &str) -> (Sim, String, Vec<AbortOnDropHandle<()>>) {
-    let webhooks = Target { url: webhook_url.parse().unwrap(), secret: Secret::new(WEBHOOK_SECRET) };
+    let webhooks = Target { url: webhook_url.parse().unwrap(), secret: Secret::new(WEBHOOK_SECRET).into() };
     let config = PspConfig {
-        api_key: Secret::new(API_KEY),
+        api_key: Secret::new(API_KEY).into(),
         tokens_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         tokens_url: None,
         webhooks: Some(webhooks),
