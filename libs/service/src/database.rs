@@ -74,8 +74,8 @@ pub(crate) async fn wait_for(settings: &Settings, policy: &Database) -> Result<(
     }
 }
 
-/// Sees to it that the schema has all of `migrator`: runs what is missing on a laptop, and in production waits for
-/// whoever runs `migrate`, because a replica that serves has no right to change tables.
+/// Sees to it that the schema has all of `migrator`: runs what is missing on a laptop, where its role may, and else waits
+/// for `migrate`, because a replica that serves has no right to change tables.
 pub(crate) async fn ensure_schema(
     pool: &PgPool,
     migrator: &Migrator,
@@ -84,7 +84,7 @@ pub(crate) async fn ensure_schema(
     let started = Instant::now();
     let mut pause = PAUSE_MIN;
     while let Some(version) = first_missing(pool, migrator).await? {
-        if !settings.environment.is_production() {
+        if !settings.environment.is_production() && owns_schema(pool).await? {
             return migrate(migrator, settings).await;
         }
         if started.elapsed() > settings.startup_timeout {
@@ -97,6 +97,25 @@ pub(crate) async fn ensure_schema(
     Ok(())
 }
 
+async fn owns_schema(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT has_schema_privilege('public', 'CREATE')").fetch_one(pool).await
+}
+
+/// What the role of the database's name needs to serve, when another one owns the schema: rows, and of the list of migrations
+/// only to read it. The lock is there because init containers of several replicas come here at once, and what they change is
+/// the same rows of the server's catalogue.
+const GRANT: &str = "DO $$
+DECLARE serving text := quote_ident(current_database());
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_database() AND rolname <> current_user) THEN
+        PERFORM pg_advisory_xact_lock(hashtext('stampede migrate grants'));
+        EXECUTE 'GRANT USAGE ON SCHEMA public TO ' || serving;
+        EXECUTE 'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ' || serving;
+        EXECUTE 'GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ' || serving;
+        EXECUTE 'REVOKE INSERT, UPDATE, DELETE ON _sqlx_migrations FROM ' || serving;
+    END IF;
+END $$";
+
 /// Applies what is missing, over a connection of its own without the pool's time limits. Several processes may try
 /// at once: an advisory lock lets one of them work. Migrations that this binary does not know are a newer version's: an
 /// older one that is started again during a roll-out, or after a roll-back, lives with them.
@@ -107,6 +126,7 @@ pub(crate) async fn migrate(migrator: &Migrator, settings: &Settings) -> Result<
     let work = async {
         let mut connection = options.connect().await?;
         migrator.run_direct(None, &mut connection, false).await?;
+        sqlx::raw_sql(GRANT).execute(&mut connection).await?;
         connection.close().await?;
         Ok(())
     };

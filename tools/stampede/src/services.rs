@@ -95,6 +95,11 @@ pub(crate) fn databases() -> Vec<&'static str> {
     SERVICES.iter().filter_map(|service| service.database).collect()
 }
 
+/// The role that owns the schema of a database and migrates it. The role of the database's name serves.
+pub(crate) fn owner(database: &str) -> String {
+    format!("{database}_owner")
+}
+
 /// The wave a service starts in: the first is 0, each later one needs something of the wave before.
 pub(crate) fn wave(service: &Service) -> usize {
     let needed = SERVICES.iter().filter(|other| service.needs.contains(&other.name));

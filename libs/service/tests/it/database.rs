@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::SqlSafeStr;
+use reqwest::Url;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
 use stampede_service::{Command, Env, Error, Node};
 use stampede_testkit::{Database, fresh_database};
 use tokio::time::timeout;
@@ -60,6 +61,78 @@ async fn in_production_only_migrate_changes_it() {
     let changed = migrator(&["CREATE TABLE other (id bigint)"]);
     assert!(matches!(serving.database(&changed).await, Err(Error::Migrate(_))));
     assert!(matches!(migrating.migrate(&changed).await, Err(Error::Migrate(_))));
+}
+
+#[tokio::test]
+async fn what_serves_reads_and_writes_rows_and_cannot_change_the_schema_nor_what_was_migrated() {
+    let database = empty().await;
+    let serving: String =
+        sqlx::query_scalar("SELECT current_database()::text").fetch_one(database.pool()).await.unwrap();
+    let (owner, successor) = (format!("{serving}_owner"), format!("{serving}_2"));
+    let superuser = async |statement: String| {
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(database.pool()).await.unwrap();
+    };
+    for role in [&serving, &owner] {
+        superuser(format!("CREATE ROLE {role} LOGIN PASSWORD 'old'")).await;
+    }
+    superuser(format!("ALTER DATABASE {serving} OWNER TO {owner}")).await;
+    let url = |role: &str, password: &str| {
+        let mut url: Url = database.url().parse().unwrap();
+        url.set_username(role).unwrap();
+        url.set_password(Some(password)).unwrap();
+        url.to_string()
+    };
+    let behind = node(&[("DATABASE_URL", &url(&serving, "old")), ("STARTUP_TIMEOUT_MS", "200")]);
+    let refused = behind.database(&two_tables()).await.unwrap_err();
+    assert!(matches!(refused, Error::SchemaBehind { .. }), "on a laptop too: {refused}");
+
+    // As the init containers of three replicas do it.
+    let env = Env::from_pairs([("DATABASE_URL", url(&owner, "old"))]);
+    let migrators: Vec<Node> =
+        (0..3).map(|_| Node::with_env(super::IDENTITY, env.clone(), Command::Migrate).unwrap()).collect();
+    let (tables, more) = (
+        two_tables(),
+        migrator(&[
+            "CREATE TABLE one (id bigint)",
+            "CREATE TABLE two (id bigint)",
+            "CREATE TABLE three (id bigserial)",
+        ]),
+    );
+    for migrator in [&tables, &more] {
+        let migrated = futures::future::join_all(migrators.iter().map(|node| node.migrate(migrator))).await;
+        assert!(migrated.iter().all(Result::is_ok), "{migrated:?}");
+    }
+
+    // Its password is replaced by a second role, which has its rights; both are let in meanwhile.
+    superuser(format!("CREATE ROLE {successor} LOGIN PASSWORD 'new' IN ROLE {serving}")).await;
+    for (role, password) in [(&serving, "old"), (&successor, "new")] {
+        let pool = node(&[("DATABASE_URL", &url(role, password))]).database(&more).await.unwrap();
+        for statement in [
+            "INSERT INTO one VALUES (7)",
+            "INSERT INTO three DEFAULT VALUES",
+            "UPDATE one SET id = 8",
+            "DELETE FROM one",
+        ] {
+            sqlx::raw_sql(statement).execute(&pool).await.unwrap();
+        }
+        for statement in [
+            "ALTER TABLE one ADD COLUMN more int",
+            "DROP TABLE one",
+            "TRUNCATE one",
+            "CREATE TABLE four (id bigint)",
+            "ALTER TABLE one DISABLE TRIGGER ALL",
+            "DELETE FROM _sqlx_migrations",
+            "DROP SCHEMA public CASCADE",
+        ] {
+            let refused = sqlx::raw_sql(statement).execute(&pool).await.unwrap_err();
+            let code =
+                refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+            assert_eq!(code.as_deref(), Some("42501"), "{statement}: {refused}");
+        }
+        pool.close().await;
+    }
+    superuser(format!("REASSIGN OWNED BY {owner} TO CURRENT_USER; DROP OWNED BY {owner}, {serving}")).await;
+    superuser(format!("DROP ROLE {successor}; DROP ROLE {serving}; DROP ROLE {owner}")).await;
 }
 
 #[tokio::test]
