@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use stampede_contracts::Timestamp;
 
 use crate::load::{self, Habits, Outcome, Plan};
+use crate::secrets::current;
 
 /// Send a stampede of buyers: open loop, whole journeys.
 #[derive(Debug, Args)]
@@ -38,7 +39,7 @@ pub struct Load {
     #[arg(long, default_value_t = 20_000)]
     pub in_flight_max: usize,
     /// Operator's token: lifts the limit of sessions an address. Without it, the one of the running `up`.
-    #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true, value_parser = current)]
     pub operator_token: Option<String>,
     /// Where card tokens are given out; without it, where the gateway says.
     #[arg(long, value_name = "URL", env = "TOKENS_URL")]

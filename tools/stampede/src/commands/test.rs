@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tokio::process::Command;
 
 use crate::cargo::cargo;
-use crate::infra::postgres::{self, Durability, Programs, Tuning};
+use crate::infra::postgres::{self, Durability, Log, Programs, Tuning};
 use crate::infra::{locate, nats};
 use crate::ports::Ports;
 use crate::process::Fleet;
@@ -65,7 +65,8 @@ impl Bench {
         let fleet = Fleet::new(Arc::new(Board::new(state, RunFile::new(own, Urls::default()))?))?;
         StateDir::private_folder(&state.logs())?;
         let cluster = postgres::cluster(&programs, state, Durability::None, &secrets).await?;
-        let tuning = Tuning { connections_max: CONNECTIONS_MAX, durability: Durability::None };
+        let tuning =
+            Tuning { connections_max: CONNECTIONS_MAX, durability: Durability::None, log: Log::Recycled };
         fleet.start(postgres::spec(&programs, &cluster, state, port, tuning, &secrets)?, 0);
         fleet.ready("postgres").await?;
         progress::done(

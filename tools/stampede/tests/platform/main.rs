@@ -10,6 +10,7 @@ mod faults;
 mod outages;
 mod provider;
 mod purchase;
+mod restore;
 mod rights;
 mod stage;
 mod traces;

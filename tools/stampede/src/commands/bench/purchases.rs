@@ -136,7 +136,7 @@ impl Stage {
         let run = RunFile::running(&state)?;
         check_loopback(&run.urls.gateway, 0)?;
         let operator_token = Secrets::open(&state)?.operator_token()?;
-        let store = policies::open(place).await?;
+        let store = policies::open(&place.bus("bench").await?).await?;
         let show = make_show(&run.urls.gateway, &operator_token).await?;
         // After the first `Client`, which installs a TLS provider; reqwest comes without.
         let http = reqwest::Client::builder().timeout(FOLLOW_WITHIN).build()?;

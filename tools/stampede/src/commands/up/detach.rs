@@ -90,6 +90,7 @@ fn arguments(options: &cli::Up) -> Vec<String> {
         ("--no-seed", options.no_seed),
         ("--infra", options.infra),
         ("--throw-away", options.throw_away),
+        ("--archive", options.archive),
     ];
     arguments.extend(flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag.to_owned()));
     let replicas = options.replicas.to_string();
