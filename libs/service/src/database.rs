@@ -113,6 +113,7 @@ BEGIN
         EXECUTE 'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ' || serving;
         EXECUTE 'GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ' || serving;
         EXECUTE 'REVOKE INSERT, UPDATE, DELETE ON _sqlx_migrations FROM ' || serving;
+        EXECUTE 'ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO ' || serving;
     END IF;
 END $$";
 
@@ -148,9 +149,11 @@ pub(crate) async fn check(pool: PgPool) -> Result<(), sqlx::Error> {
 /// The first migration that the database lacks. Those that it has and this binary does not know are a newer
 /// version's, which runs beside this one during a roll-out.
 async fn first_missing(pool: &PgPool, migrator: &Migrator) -> Result<Option<i64>, Error> {
-    let has_table: bool =
-        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(pool).await?;
-    let applied: Vec<(i64, Vec<u8>)> = if has_table {
+    // It is granted with everything else, when all of it is there.
+    let is_granted =
+        "SELECT coalesce(has_table_privilege(to_regclass('_sqlx_migrations')::oid, 'SELECT'), false)";
+    let is_granted: bool = sqlx::query_scalar(is_granted).fetch_one(pool).await?;
+    let applied: Vec<(i64, Vec<u8>)> = if is_granted {
         sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success").fetch_all(pool).await?
     } else {
         Vec::new()

@@ -75,7 +75,7 @@ async fn what_serves_reads_and_writes_rows_and_cannot_change_the_schema_nor_what
     for role in [&serving, &owner] {
         superuser(format!("CREATE ROLE {role} LOGIN PASSWORD 'old'")).await;
     }
-    superuser(format!("ALTER DATABASE {serving} OWNER TO {owner}")).await;
+    superuser(format!("DROP TABLE _sqlx_migrations; ALTER DATABASE {serving} OWNER TO {owner}")).await;
     let url = |role: &str, password: &str| {
         let mut url: Url = database.url().parse().unwrap();
         url.set_username(role).unwrap();
