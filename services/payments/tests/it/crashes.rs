@@ -30,10 +30,12 @@ async fn between_success_and_commit(
 #[tokio::test]
 async fn who_dies_before_the_commit_is_replaced_by_another() {
     let mut world = World::new().await;
-    world.config.work.lease = Duration::from_secs(4);
+    world.config.work.lease = Duration::from_secs(600);
     let (replica, command, lock) = between_success_and_commit(&mut world).await;
     replica.kill();
     lock.rollback().await.unwrap();
+    let lease_ends = "UPDATE operation SET due_at = now()";
+    sqlx::query(lease_ends).execute(world.database.pool()).await.unwrap();
     let _other = world.replica("payments-2").await;
     reference(&world.orders.outcome(command.step_id).await);
     assert_eq!(world.psp_ledger().await, ["authorise authorised"], "once, although two have asked");
