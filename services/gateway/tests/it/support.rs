@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Long enough for a busy machine; nothing that succeeds waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const OPERATOR_TOKEN: &str = "the-operators-token-of-the-test";
 
 /// A gateway and what surrounds it; all of it ends with this value.
