@@ -58,6 +58,7 @@ async fn before_the_pivot_nothing_is_charged() {
     stage.payments.set(PaymentAction::Authorise, Manner::Mute);
     let cart = stage.cart();
     let order = under_way(&node, &cart).await;
+    eventually(PATIENCE, async || stage.payments.received(PaymentAction::Authorise) > 0).await;
     let answer = node.cancel(order, cart.session).await;
     assert_eq!((answer.status, answer.order().state), (StatusCode::OK, OrderState::Cancelled));
     assert_eq!(stage.inventory.state(cart.hold), HoldState::Freed);
@@ -95,6 +96,7 @@ async fn while_the_attach_is_unknown_the_hold_is_let_go() {
     stage.inventory.set("attach", Manner::Mute);
     let cart = stage.cart();
     let order = under_way(&node, &cart).await;
+    eventually(PATIENCE, async || stage.inventory.asked("attach") > 0).await;
     let answer = node.cancel(order, cart.session).await;
     assert_eq!((answer.status, answer.order().state), (StatusCode::OK, OrderState::Cancelled));
     assert_eq!(stage.inventory.state(cart.hold), HoldState::Freed);
