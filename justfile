@@ -32,6 +32,10 @@ dead-letters *args:
 verify *args:
     cargo stampede verify {{args}}
 
+# kill and freeze random processes under load, then verify (--seed N, --minutes N)
+chaos *args:
+    cargo stampede chaos {{args}}
+
 # compare the books of payments with the provider's
 reconcile:
     cargo stampede reconcile
@@ -68,7 +72,7 @@ ci:
 bench what="resilience" *args:
     cargo stampede bench {{what}} {{args}}
 
-# what takes too long for every landing: models of what is lock-free, long property runs, benchmarks beside peers
+# what takes too long for every landing: models of what is lock-free, long property runs, every test 20 times, random faults, benchmarks
 nightly:
     bash .ci/nightly
 

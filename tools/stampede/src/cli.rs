@@ -8,8 +8,8 @@ use stampede_bus::{Bus, Settings};
 
 use crate::commands::dead_letters::DeadLetters;
 use crate::commands::{
-    bench, blueprint, buy, check, check_layers, down, images, kind, load, policies, provision, reconcile,
-    restart, secrets, seed, status, test, up, verify,
+    bench, blueprint, buy, chaos, check, check_layers, down, images, kind, load, policies, provision,
+    reconcile, restart, secrets, seed, status, test, up, verify,
 };
 use crate::control::Keep;
 use crate::images::engine::Engine;
@@ -54,6 +54,13 @@ enum Command {
         place: Place,
         #[command(flatten)]
         load: load::Load,
+    },
+    /// Kill and freeze random processes of the running platform under load, then verify.
+    Chaos {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        chaos: chaos::Chaos,
     },
     /// Hold databases, ledgers, streams, logs and what buyers were told against what must always hold.
     Verify {
@@ -300,6 +307,10 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             let (gateway, operator) = place.gateway(load.url.as_deref())?;
             load.run(&gateway, operator, place.create()?.root()).await?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Chaos { place, chaos } => {
+            let (gateway, operator) = place.gateway(None)?;
+            chaos.run(&place.existing()?, gateway, operator).await
         }
         Command::Verify { place, verify } => {
             // Of a platform elsewhere there may be nothing here yet.

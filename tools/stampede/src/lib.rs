@@ -3,6 +3,7 @@
 mod bench;
 mod blueprint;
 mod cargo;
+mod chaos;
 pub mod cli;
 pub mod client;
 mod cluster;

@@ -13,7 +13,7 @@ use crate::state::StateDir;
 use crate::verify::{self, Elsewhere, Options, Restless, Sources};
 
 /// Hold databases, ledgers, streams, logs and what buyers were told against what must always hold.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[group(skip)]
 pub struct Verify {
     /// What buyers were told: a file that `load` wrote; may be given several times [default: all in the state folder]
