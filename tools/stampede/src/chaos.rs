@@ -253,7 +253,11 @@ mod tests {
         };
         let mut shell = std::process::Command::new("sh").args(["-c", "sleep 600; true"]).spawn().unwrap();
         let pid = shell.id();
-        wait_for(&|| !children(pid).is_empty());
+        // Until the child runs its own program: a shell that is in vfork(2) meanwhile cannot be frozen.
+        let runs_sleep = |child: &u32| {
+            std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| name == "sleep\n")
+        };
+        wait_for(&|| children(pid).iter().any(runs_sleep));
         let child = children(pid)[0];
 
         let frozen = Frozen::new("shell", Duration::ZERO, &Identity::of(pid).unwrap());

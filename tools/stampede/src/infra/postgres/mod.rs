@@ -100,7 +100,8 @@ fn settings(port: u16, socket_folder: Option<&Path>, tuning: Tuning) -> Vec<Stri
         "logging_collector=off".to_owned(),
     ];
     if tuning.durability == Durability::None {
-        settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+        // Commits still wait for their write: what was acknowledged lies with the system and survives a killed Postgres.
+        settings.extend(["fsync=off", "full_page_writes=off"].map(str::to_owned));
     }
     settings
 }
@@ -153,5 +154,7 @@ mod tests {
         assert!(!full.iter().any(|setting| setting.starts_with("fsync")));
         let none = settings(21000, None, Tuning { connections_max: 120, durability: Durability::None });
         assert!(none.iter().any(|setting| setting == "fsync=off"));
+        let forgets = |setting: &String| setting.starts_with("synchronous_commit");
+        assert!(!none.iter().any(forgets), "a commit that was acknowledged survives SIGKILL");
     }
 }
