@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
 const POSTGRES: &str = "STAMPEDE_TEST_POSTGRES";
 const MAX_CONNECTIONS: u32 = 8;
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(60);
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Postgres cuts names after 63 bytes; with prefix and random part this leaves room.
 const HINT_MAX_CHARS: usize = 20;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 const NATS_SERVER: &str = "STAMPEDE_TEST_NATS_SERVER";
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 const GREETING_TIMEOUT: Duration = Duration::from_secs(1);
 

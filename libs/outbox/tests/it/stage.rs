@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// For everything that happens by itself.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 /// So long that a test would fail before: what is seen earlier was not seen by polling.
 pub const NEVER: Duration = Duration::from_secs(600);
 

@@ -58,7 +58,7 @@ async fn a_connection_above_the_limit_waits_for_one_to_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_connection_is_closed() {
-    let served = Served::start(node(&[("HTTP_IDLE_TIMEOUT_MS", "50")]), router()).await;
+    let served = Served::start(node(&[("HTTP_IDLE_TIMEOUT_MS", "500")]), router()).await;
     let mut silent = TcpStream::connect(served.http).await.unwrap();
     silent.write_all(b"GET / HT").await.unwrap();
     let mut rest = Vec::new();

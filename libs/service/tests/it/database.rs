@@ -27,7 +27,7 @@ async fn empty() -> Database {
 }
 
 fn production(database: &Database) -> Node {
-    node(&[("DATABASE_URL", &database.url()), ("ENVIRONMENT", "production"), ("STARTUP_TIMEOUT_MS", "200")])
+    node(&[("DATABASE_URL", &database.url()), ("ENVIRONMENT", "production"), ("STARTUP_TIMEOUT_MS", "3000")])
 }
 
 #[tokio::test]
@@ -76,8 +76,8 @@ async fn statements_and_lock_waits_are_bounded_by_the_server() {
     let database = empty().await;
     let node = node(&[
         ("DATABASE_URL", &database.url()),
-        ("DATABASE_STATEMENT_TIMEOUT_MS", "50"),
-        ("DATABASE_LOCK_TIMEOUT_MS", "20"),
+        ("DATABASE_STATEMENT_TIMEOUT_MS", "3000"),
+        ("DATABASE_LOCK_TIMEOUT_MS", "500"),
     ]);
     let pool = node.database(&two_tables()).await.unwrap();
     let code =
@@ -109,7 +109,7 @@ async fn a_pool_with_all_connections_at_work_is_busy_and_not_broken() {
 async fn a_database_that_is_away_is_waited_for_and_then_named() {
     let port = stampede_testkit::free_port();
     let url = format!("postgres://orders:hunter2@127.0.0.1:{port}/orders");
-    let node = node(&[("DATABASE_URL", &url), ("STARTUP_TIMEOUT_MS", "150")]);
+    let node = node(&[("DATABASE_URL", &url), ("STARTUP_TIMEOUT_MS", "1000")]);
     let error = node.database(&two_tables()).await.unwrap_err();
     let Error::Database(reason) = error else { panic!("{error}") };
     assert!(reason.to_string().contains("refused"), "{reason}");
@@ -129,7 +129,7 @@ async fn a_wrong_user_is_not_tried_again() {
 async fn in_production_a_user_may_still_be_made() {
     let database = empty().await;
     let url = database.url().replace("//postgres", "//nobody-of-this-name");
-    let pairs = [("DATABASE_URL", &*url), ("ENVIRONMENT", "production"), ("STARTUP_TIMEOUT_MS", "1000")];
+    let pairs = [("DATABASE_URL", &*url), ("ENVIRONMENT", "production"), ("STARTUP_TIMEOUT_MS", "3000")];
     let began = Instant::now();
     let error = node(&pairs).database(&two_tables()).await.unwrap_err();
     assert!(matches!(error, Error::Database(sqlx::Error::Database(_))), "{error}");

@@ -23,7 +23,7 @@ use stampede_testkit::{Database, Nats, eventually, fresh_database};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A catalog that is served, with everything it runs in the background.
 struct Stage {

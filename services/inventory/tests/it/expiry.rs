@@ -1,7 +1,5 @@
 //! Holds end by themselves.
 
-use std::time::Duration;
-
 use stampede_contracts::inventory::{ATTACHED_GRACE, HoldState, HoldView, PlaceHold};
 use stampede_testkit::eventually;
 
@@ -28,9 +26,9 @@ async fn a_held_hold_ends_with_its_time() {
     let _replica = world.replica().await;
     let (show, _) = world.open_section(rows(&[10])).await;
     let holds = [world.hold(&best(&show, 2)).await.unwrap(), world.hold(&best(&show, 3)).await.unwrap()];
-    world.advance(MINUTE - Duration::from_secs(5));
+    world.advance(MINUTE / 2);
     assert_eq!(world.get(&holds[0]).await.unwrap(), holds[0]);
-    world.advance(Duration::from_secs(5));
+    world.advance(MINUTE / 2);
     for hold in &holds {
         assert_eq!(world.get(hold).await.unwrap().state, HoldState::Freed, "at once, swept or not");
         assert_eq!(code(world.attach(&world.attach_of(hold)).await), "hold_gone");
@@ -48,7 +46,7 @@ async fn an_attached_hold_ends_five_minutes_after_the_order_had_to_be_decided() 
     let hold = world.hold(&best(&show, 2)).await.unwrap();
     let attach = world.attach_of(&hold);
     world.attach(&attach).await.unwrap();
-    world.advance(MINUTE * 15 + ATTACHED_GRACE - Duration::from_secs(10));
+    world.advance(MINUTE * 15 + ATTACHED_GRACE - MINUTE);
     // A hold whose time is over shows that the sweeper was here.
     let other = world.hold(&best(&show, 1)).await.unwrap();
     sqlx::query("UPDATE hold SET expires_at = now() - interval '1 hour' WHERE id = $1")
@@ -59,7 +57,7 @@ async fn an_attached_hold_ends_five_minutes_after_the_order_had_to_be_decided() 
     is_swept(&world, &other).await;
     assert_eq!(world.get(&hold).await.unwrap().state, HoldState::Attached);
 
-    world.advance(Duration::from_secs(10));
+    world.advance(MINUTE);
     is_swept(&world, &hold).await;
     assert_eq!(code(world.confirm(&of_order(&attach)).await), "hold_gone", "before any money moves");
     assert_eq!(world.free(&of_order(&attach)).await.unwrap().state, HoldState::Freed);

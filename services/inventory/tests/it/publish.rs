@@ -48,7 +48,7 @@ async fn every_change_is_told_in_the_end() {
     let last = world.published(show.show_id, block).await.unwrap();
     assert_eq!(last.seats.as_deref(), Some("ffssff"));
     assert_eq!((last.free, last.sold, last.version), (4, 2, 4));
-    assert_eq!(world.count("SELECT count(*) FROM block WHERE dirty").await, 0);
+    eventually(PATIENCE, async || world.count("SELECT count(*) FROM block WHERE dirty").await == 0).await;
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ use crate::invariants;
 use crate::server::{self, provision};
 
 /// Long enough for a busy machine; nothing that succeeds waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// One replica of the service. It ends when this value is dropped.

@@ -20,7 +20,7 @@ use stampede_testkit::{Database, Nats, eventually, fresh_database};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Few enough that each has a connection of its own.
 const COMING_AT_ONCE: i64 = 3;
 
@@ -181,7 +181,7 @@ async fn places_of_a_show_that_is_over_for_long_are_forgotten() {
 #[tokio::test]
 async fn who_comes_early_is_drawn_and_who_comes_later_stands_behind() {
     let mut stage = Stage::start().await;
-    let show = stage.show(Duration::from_millis(700), 0, (100, 0)).await;
+    let show = stage.show(Duration::from_secs(3_600), 0, (100, 0)).await;
     let sessions: Vec<_> = (0..20).map(|_| SessionId::new()).collect();
     let mut early = Vec::new();
     for session in &sessions {
@@ -191,6 +191,8 @@ async fn who_comes_early_is_drawn_and_who_comes_later_stands_behind() {
     }
     let before = stage.app.draw(show).await.unwrap();
     assert_eq!(before.seed, None);
+    let opens = "UPDATE show SET sale_opens_at = now()";
+    sqlx::query(opens).execute(stage.database.pool()).await.unwrap();
     stage.call_people();
     eventually(PATIENCE, async || stage.app.draw(show).await.unwrap().seed.is_some()).await;
     assert_eq!(stage.app.draw(show).await.unwrap().seed_hash, before.seed_hash);

@@ -18,7 +18,7 @@ use crate::orders::Orders;
 use crate::smtp::MailServer;
 
 /// Longer than anything that is waited for, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub orders: Orders,

@@ -20,7 +20,7 @@ use stampede::run_file::{Entry, RunFile};
 use stampede_testkit::eventually;
 
 /// For what takes a moment on an idle machine.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn infrastructure() -> Platform {
     Platform::start(Options { extent: Extent::Infrastructure, ..Options::default() }).await.unwrap()

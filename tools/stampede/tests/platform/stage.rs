@@ -17,7 +17,7 @@ use stampede_contracts::{
 use stampede_testkit::eventually;
 use tokio::sync::watch;
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// For a whole load, from its first buyer to the end of the last.
 const LOAD_LIMIT: Duration = Duration::from_secs(240);
 pub const GOOD_CARD: &str = "4242424242424242";
