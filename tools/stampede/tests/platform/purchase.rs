@@ -119,7 +119,11 @@ async fn a_hold_that_expired_buys_nothing() {
     let before = free_seats(&show);
     let hold: api::Hold = stage.hold(&show, &token, 2).await.json().unwrap();
     let order = stage.new_order(&hold, GOOD_CARD).await;
-    stage.free_seats_become("club", before - 2).await;
+    eventually(PATIENCE, async || {
+        let held: api::Hold = stage.client.read_hold(hold.hold_id, &token).await.unwrap().json().unwrap();
+        held.state == HoldState::Freed
+    })
+    .await;
     stage.free_seats_become("club", before).await;
     let key = new_key();
     let reply = stage.client.order(&order, With::token(&token).key(&key)).await.unwrap();
