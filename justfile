@@ -16,7 +16,7 @@ status:
 down:
     cargo stampede down
 
-# buy one ticket and tell every step
+# buy two tickets and print every step
 buy *args:
     cargo stampede buy {{args}}
 

@@ -1,5 +1,6 @@
 //! The commands and their options.
 
+use std::io::{IsTerminal as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use crate::commands::{
 };
 use crate::control::Keep;
 use crate::images::engine::Engine;
+use crate::progress;
 use crate::provision::OPERATOR;
 use crate::run_file::RunFile;
 use crate::secrets::Secrets;
@@ -22,6 +24,8 @@ use crate::state::StateDir;
 
 /// Number of the first process of a container. What it does not listen to never reaches it, so it would not end when asked.
 const FIRST: u32 = 1;
+/// What a command line that cannot be read ends with, as is the custom.
+const USAGE: u8 = 2;
 
 /// Sells tickets while a stampede of buyers arrives.
 #[derive(Debug, Parser)]
@@ -270,7 +274,25 @@ impl Place {
 /// # Errors
 /// Whatever kept the command from doing it, for a person to read.
 pub async fn run() -> anyhow::Result<ExitCode> {
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        // Help and version are output; everything else is an error.
+        Err(text) if !text.use_stderr() => {
+            progress::print(if stdout().is_terminal() { text.render().ansi().to_string() } else { text.to_string() });
+            progress::finish()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(wrong) => {
+            let _ = wrong.print();
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    let code = until_asked_to_end(command).await?;
+    progress::finish()?;
+    Ok(code)
+}
+
+async fn until_asked_to_end(command: Command) -> anyhow::Result<ExitCode> {
     let ends_in_order = matches!(command, Command::Up(_) | Command::Test(_));
     if std::process::id() != FIRST || ends_in_order {
         return carry_out(command).await;

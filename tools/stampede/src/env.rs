@@ -33,6 +33,11 @@ pub(crate) fn of(
     Ok(env)
 }
 
+/// What services take over from our environment.
+pub(crate) fn passed_on() -> Pairs {
+    PASSED_ON.iter().filter_map(|key| Some(((*key).to_owned(), std::env::var(key).ok()?))).collect()
+}
+
 /// What every service is told.
 fn common(
     instance: &Instance,
@@ -41,10 +46,7 @@ fn common(
     secrets: &Secrets,
 ) -> anyhow::Result<Pairs> {
     let service = instance.service;
-    let mut env: Pairs = PASSED_ON
-        .iter()
-        .filter_map(|key| std::env::var(key).ok().map(|value| ((*key).to_owned(), value)))
-        .collect();
+    let mut env = passed_on();
     let mut set = |key: &str, value: String| env.push((key.to_owned(), value));
     set("INSTANCE", instance.name.clone());
     for (listener, port) in &instance.ports {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod ambient;
 mod bench;
 mod blueprint;
 mod cargo;

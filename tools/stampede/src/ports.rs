@@ -4,7 +4,8 @@
 //! there, given back by a service that is started again, may be in use as the near end of somebody's connection
 //! a moment later, and the service could not come back. So ports are drawn from below that range.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 
 use anyhow::bail;
 use rand::RngExt;
@@ -44,8 +45,12 @@ impl Ports {
     }
 }
 
+/// We listen on the IPv4 address alone, but whoever asks for `localhost` may reach another program on the IPv6 one.
 fn is_free(port: u16) -> bool {
+    // A machine without IPv6 has no such address.
+    let elsewhere = TcpListener::bind((Ipv6Addr::LOCALHOST, port));
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+        && elsewhere.err().is_none_or(|error| error.kind() != ErrorKind::AddrInUse)
 }
 
 #[cfg(test)]
@@ -64,9 +69,14 @@ mod tests {
 
     #[test]
     fn a_known_port_that_is_in_use_is_refused_by_name() {
-        let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = holder.local_addr().unwrap().port();
-        let refused = Ports::default().fixed(port).unwrap_err().to_string();
-        assert!(refused.contains(&port.to_string()) && refused.contains("--random-ports"), "{refused}");
+        let holders = [TcpListener::bind((Ipv4Addr::LOCALHOST, 0)), TcpListener::bind((Ipv6Addr::LOCALHOST, 0))];
+        // A machine may have no IPv6; both would be missing only without a loopback interface.
+        let holders: Vec<_> = holders.into_iter().flatten().collect();
+        assert!(!holders.is_empty());
+        for holder in &holders {
+            let port = holder.local_addr().unwrap().port();
+            let refused = Ports::default().fixed(port).unwrap_err().to_string();
+            assert!(refused.contains(&port.to_string()) && refused.contains("--random-ports"), "{refused}");
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Seed {
     #[command(flatten)]
     place: Place,
     /// The gateway; without it, the one that `up` started.
-    #[arg(long)]
+    #[arg(long, value_parser = http::base_url)]
     url: Option<String>,
     /// Operator's token. Without it, the one of the running `up`, which is not shown to a gateway that was named.
     #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]

@@ -9,6 +9,7 @@ mod images;
 mod kind;
 mod life;
 mod rights;
+mod surroundings;
 mod verify;
 
 use std::process::Output;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use stampede::{
     client::{Client, Reply, With, new_key, new_order},
-    load::{self, Habits, Plan, Summary},
+    load::{self, Habits, Plan, Stop, Summary},
     platform::{Options, Platform},
     verify::{self, Sources},
 };
@@ -76,6 +76,7 @@ impl Stage {
             operator_token: Some(self.operator_token()),
             tokens_url: None,
             history: self.platform.state.root().join("history/load.jsonl"),
+            allow_remote: 0,
         }
     }
 
@@ -91,9 +92,12 @@ impl Stage {
         meanwhile: impl AsyncFnOnce(watch::Receiver<u64>),
     ) -> Summary {
         let (tell, sent_again) = watch::channel(0);
-        let load = load::run(plan, move |report, _| {
-            tell.send_replace(report.sent_again());
-        });
+        let load = async move {
+            load::run(plan, &Stop::default(), move |report, _| {
+                tell.send_replace(report.sent_again());
+            })
+            .await
+        };
         let load = tokio::spawn(tokio::time::timeout(LOAD_LIMIT, load));
         meanwhile(sent_again).await;
         load.await.unwrap().unwrap().unwrap()
