@@ -248,7 +248,8 @@ pub fn users() -> Vec<User> {
         rights("inventory")
             .publish(&["evt.inventory.>"])
             .answers("rpc.inventory.>")
-            .asks_about(EVT_INVENTORY),
+            .asks_about(EVT_INVENTORY)
+            .reads_messages(EVT_INVENTORY),
         rights("orders")
             .publish(&["cmd.payments.>", "cmd.notify.>", "evt.orders.>", "rpc.inventory.>"])
             .answers("rpc.orders.>"),
@@ -315,7 +316,7 @@ impl User {
         self.publish(&[&format!("$JS.API.STREAM.INFO.{stream}")])
     }
 
-    /// One message at a time, by its number.
+    /// One message at a time, by its number, or the last under a subject.
     fn reads_messages(self, stream: &str) -> Self {
         self.publish(&[&format!("$JS.API.STREAM.MSG.GET.{stream}")])
     }

@@ -12,7 +12,6 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use prometheus::Registry;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::{Metrics, Settings, logs};
@@ -37,7 +36,7 @@ pub enum Error {
     Metrics(#[from] opentelemetry_sdk::error::OTelSdkError),
     /// Another subscriber was installed before.
     #[error("a tracing subscriber was installed before")]
-    Subscriber(#[from] tracing_subscriber::util::TryInitError),
+    Subscriber(#[from] tracing::subscriber::SetGlobalDefaultError),
 }
 
 /// The running telemetry of this process. A handle: clones mean the same.
@@ -95,7 +94,8 @@ pub fn init(settings: &Settings) -> Result<Telemetry, Error> {
         .with_tracked_inactivity(false)
         .with_filter(LevelFilter::INFO);
     let lines = logs::layer(settings, std::io::stderr).with_filter(EnvFilter::try_new(&settings.log_filter)?);
-    tracing_subscriber::registry().with(spans).with(lines).try_init()?;
+    // Not `try_init`, which also takes over the crate `log` where a feature that another crate may ask for is there.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(spans).with(lines))?;
 
     opentelemetry::global::set_tracer_provider(tracer.clone());
     opentelemetry::global::set_meter_provider(meter);

@@ -50,6 +50,9 @@ async fn serve(node: Node) -> Result<ExitCode, BoxError> {
         events::watch_generation(on.clone(), store.clone(), stop.clone())
     });
 
+    let (store, stop) = (app.store.clone(), node.shutdown());
+    node.supervise("publish again", move || events::publish_again(store.clone(), stop.clone()));
+
     let (listener, bound) = node.listen().await?;
     node.say_heartbeats(&bus, Some(bound));
     Ok(node.serve(Some(listener), stack(http::router(app), HttpLimits::internal())).await)

@@ -230,6 +230,25 @@ impl Store {
         Ok(shows.len())
     }
 
+    /// Publishes the next `limit` shows behind `after` again although nothing changed, and says how far it came. `None`:
+    /// there are no more. What waits in the outbox is not joined by more of the same.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn publish_again(&self, after: Cursor, limit: u32) -> Result<Option<Cursor>, StoreError> {
+        if !self.outbox.standing().await?.is_empty() {
+            return Ok(Some(after));
+        }
+        let shows = self.page(Some(after), limit).await?;
+        let mut tx = self.pool.begin().await?;
+        for show in &shows {
+            self.publish(&mut tx, show).await?;
+        }
+        tx.commit().await?;
+        self.outbox.nudge();
+        Ok(shows.last().map(|show| Cursor { starts_at: show.starts_at, show_id: show.show_id }))
+    }
+
     async fn publish(&self, connection: &mut PgConnection, show: &ShowRecord) -> Result<(), StoreError> {
         let message = Message::new(&show.published(), uuid::Uuid::now_v7().to_string()).map_err(corrupt)?;
         self.outbox.add(connection, &show.show_id.to_string(), &[message]).await?;

@@ -38,6 +38,7 @@ pub async fn start(node: &Node, clock: Clock) -> Result<Inventory, BoxError> {
         seats_max: config.seats_max,
         pass_key: config.pass_key,
         history: config.history,
+        state_again_every: config.state_again_every,
     };
     let inventory = Inventory::new(Store::new(pool.clone(), outbox.clone()), rules, clock)?;
 

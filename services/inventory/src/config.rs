@@ -17,6 +17,8 @@ pub struct Config {
     pub pass_key: VerifyingKey,
     /// How long holds and journal of a show stay after it is over.
     pub history: Duration,
+    /// How often blocks and layouts are published again although nothing changed.
+    pub state_again_every: Duration,
     /// Requests that are handled at the same time.
     pub workers: usize,
     /// Requests that may wait for a worker; the next one is answered `busy`.
@@ -40,6 +42,7 @@ impl Config {
             seats_max: env.parse_or("HOLD_SEATS_MAX", 8)?,
             pass_key,
             history: env.days_or("HISTORY_KEPT_FOR_DAYS", 90)?,
+            state_again_every: env.millis_or("STATE_AGAIN_EVERY_MS", Duration::from_secs(600))?,
             workers: env.parse_or("RPC_WORKERS", 32)?,
             queue: env.parse_or("RPC_QUEUE", 1_024)?,
         })

@@ -39,6 +39,8 @@ pub struct Rules {
     pub pass_key: VerifyingKey,
     /// How long holds and journal of a show stay after it is over.
     pub history: Duration,
+    /// How often blocks and layouts are published again although nothing changed.
+    pub state_again_every: Duration,
 }
 
 /// The use cases. Clones are the same service.

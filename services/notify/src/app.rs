@@ -114,6 +114,11 @@ impl Worker {
                 self.metrics.age.record(Timestamp::now().since(due.message.ce_time).as_secs_f64(), &[]);
                 "sent"
             }
+            Err(MailError::Withdrawn(reason)) => {
+                tracing::info!(order = %due.order_id, reason, "a mail is withdrawn");
+                self.store.end(&due, End::Withdrawn, Some(reason)).await?;
+                "withdrawn"
+            }
             Err(MailError::Transient(error) | MailError::Unreachable(error))
                 if due.attempts < self.config.attempts_max =>
             {
@@ -154,6 +159,7 @@ impl Worker {
             other => MailError::Transient(other.to_string()),
         })?;
         let letter = letter(command.kind, due.order_id, &buyer);
+        let letter = letter.ok_or(MailError::Withdrawn("its tickets were revoked"))?;
         self.mailer.send(due.step_id, &buyer, letter).await
     }
 }

@@ -43,6 +43,8 @@ pub enum End {
     Sent,
     /// It was laid aside.
     Dead,
+    /// There was nothing to send any more.
+    Withdrawn,
 }
 
 /// Notify's database.
@@ -82,12 +84,15 @@ impl Store {
         if again.is_empty() {
             return Ok(Vec::new());
         }
+        // Results that wait are not joined by more of the same: whoever asks asks again.
+        let results_wait = self.outbox.standing().await?.contains("evt.notify");
         let mut tx = self.pool.begin().await?;
         let opened = Self::open_again(&mut tx, taken).await?;
         let ended = sqlx::query!(
             r#"SELECT step_id, order_id, state = 'sent' AS "sent!", command AS "command: Json<Message>"
-               FROM mail WHERE step_id = ANY($1) AND state <> 'open'"#,
+               FROM mail WHERE step_id = ANY($1) AND state <> 'open' AND NOT $2"#,
             &again,
+            results_wait,
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -137,19 +142,21 @@ impl Store {
                    SELECT step_id FROM mail WHERE state = 'open' AND next_at <= now()
                    ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
                )
-               RETURNING step_id, order_id, attempts, command AS "command: Json<Message>""#,
+               RETURNING step_id, order_id, attempts, command"#,
             i64::from(limit),
             lease as _,
         )
         .fetch_all(&self.pool)
         .await?;
-        let due = |row: LeaseRow| Due {
-            step_id: StepId::from_uuid(row.0),
-            order_id: OrderId::from_uuid(row.1),
-            message: row.3.0,
-            attempts: row.2,
-        };
-        Ok(rows.into_iter().map(|row| due((row.step_id, row.order_id, row.attempts, row.command))).collect())
+        // A command that cannot be read is the matter of a person, or of a newer version: it does not hold back the others.
+        let due = rows.into_iter().filter_map(|row| {
+            let step_id = StepId::from_uuid(row.step_id);
+            let unreadable = |error| tracing::error!(%step_id, %error, "a mail's command cannot be read");
+            let message = serde_json::from_value(row.command).map_err(unreadable).ok()?;
+            let order_id = OrderId::from_uuid(row.order_id);
+            Some(Due { step_id, order_id, message, attempts: row.attempts })
+        });
+        Ok(due.collect())
     }
 
     /// When the next mail is due, if any is open.
@@ -186,6 +193,7 @@ impl Store {
         let state = match end {
             End::Sent => "sent",
             End::Dead => "dead",
+            End::Withdrawn => "withdrawn",
         };
         let result = result(due.step_id, due.order_id, end == End::Sent, &due.message)?;
         let result = self.outbox.row(&due.order_id.to_string(), result);
@@ -227,8 +235,6 @@ impl Store {
         Ok(open.unwrap_or_default())
     }
 }
-
-type LeaseRow = (Uuid, Uuid, i32, Json<Message>);
 
 fn serde_json_value(message: &Message) -> sqlx::types::JsonValue {
     serde_json::to_value(message).unwrap_or_default()

@@ -8,7 +8,7 @@ use stampede_service::Secret;
 use stampede_service::env::{Env, EnvError};
 
 use crate::app::Timing;
-use crate::domain::RefundPauses;
+use crate::domain::Pauses;
 
 /// The shortest secret for fingerprints, in bytes.
 const FINGERPRINT_KEY_MIN: usize = 32;
@@ -43,12 +43,18 @@ impl Config {
         let sweep_batch = env.parse_or("SWEEP_BATCH", NonZeroU32::MIN.saturating_add(24))?;
         let timing = Timing {
             decide_within: env.millis_or("DECIDE_WITHIN_MS", Duration::from_secs(15 * 60))?,
-            retry_after: env.millis_or("RETRY_AFTER_MS", Duration::from_secs(5))?,
-            retry_max: env.millis_or("RETRY_MAX_MS", Duration::from_secs(60))?,
+            retry: Pauses {
+                first: env.millis_or("RETRY_AFTER_MS", Duration::from_secs(5))?,
+                longest: env.millis_or("RETRY_MAX_MS", Duration::from_secs(60))?,
+            },
+            mail: Pauses {
+                first: env.millis_or("MAIL_AGAIN_AFTER_MS", Duration::from_secs(60))?,
+                longest: env.millis_or("MAIL_AGAIN_MAX_MS", Duration::from_secs(60 * 60))?,
+            },
             sweep_every: at_least_1_ms(env.millis_or("SWEEP_EVERY_MS", Duration::from_secs(1))?),
             sweep_batch: sweep_batch.get(),
             keys_kept_for: env.millis_or("KEYS_KEPT_FOR_MS", Duration::from_secs(24 * 60 * 60))?,
-            refund: RefundPauses {
+            refund: Pauses {
                 first: env.millis_or("REFUND_AGAIN_AFTER_MS", Duration::from_secs(10 * 60))?,
                 longest: env.millis_or("REFUND_AGAIN_MAX_MS", Duration::from_secs(24 * 60 * 60))?,
             },

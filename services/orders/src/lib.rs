@@ -97,6 +97,9 @@ fn work(node: &Node, app: &App, pool: &PgPool, bus: &Bus, outbox: Outbox) {
     let (wakeups, pool, stop) = (app.wakeups().clone(), pool.clone(), node.shutdown());
     node.supervise("wake-ups", move || wakeups.clone().listen(pool.clone(), stop.clone()));
 
+    let (wakeups, reads, stop) = (app.wakeups().clone(), app.reads().clone(), node.shutdown());
+    node.supervise("followers", move || wakeups.clone().look_for_followers(reads.clone(), stop.clone()));
+
     let (sweeper, stop) = (app.clone(), node.shutdown());
     node.supervise("sweeper", move || sweeper.clone().sweep_until(stop.clone()));
 

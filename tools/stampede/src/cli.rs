@@ -120,9 +120,9 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Build for speed.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_build")]
     pub(crate) release: bool,
-    /// Use binaries that are built already.
+    /// Use binaries that are built already, whatever has changed since.
     #[arg(long)]
     pub(crate) no_build: bool,
     /// Where they are [default: beside this program]
@@ -217,6 +217,15 @@ pub(crate) struct Images {
 /// Options of `test`.
 #[derive(Args, Debug)]
 pub(crate) struct Test {
+    /// Build and test one crate alone, for example orders (may be repeated).
+    #[arg(long = "package", short, value_name = "CRATE")]
+    pub(crate) packages: Vec<String>,
+    /// Only its unit tests: those that are within the library and need no server.
+    #[arg(long, requires = "packages")]
+    pub(crate) lib: bool,
+    /// Only compile.
+    #[arg(long)]
+    pub(crate) no_run: bool,
     /// Only tests whose names contain one of these (then no examples in documentation).
     pub(crate) filter: Vec<String>,
 }
@@ -336,7 +345,7 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
         Command::Policies(policies) => policies.run().await,
         Command::Provision(options) => provision::run(&options).await,
         Command::Images(options) => images::run(&options).await,
-        Command::Test(options) => test::run(&options.filter).await,
+        Command::Test(options) => test::run(&options).await,
         Command::Bench(bench) => bench.run().await,
         Command::Blueprint(blueprint) => blueprint.run(),
         Command::Check => check::run(),

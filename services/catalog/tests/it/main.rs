@@ -10,7 +10,7 @@ use stampede_catalog::{
     app::App,
     config::OUTBOX_PARTITIONS,
     events, http,
-    store::{MIGRATOR, Store},
+    store::{Cursor, MIGRATOR, Store},
 };
 use stampede_contracts::{
     BlockId, SectionId, ShowId, Timestamp,
@@ -161,6 +161,26 @@ async fn a_list_comes_in_pages_without_gaps() {
     }
     slugs.sort();
     assert_eq!(slugs, ["show-0", "show-1", "show-2", "show-3", "show-4"]);
+}
+
+#[tokio::test]
+async fn shows_to_come_are_published_again_although_nothing_changed() {
+    let stage = Stage::start().await;
+    let now = Timestamp::now();
+    for show in [show("one"), show("two"), show("three")] {
+        assert_eq!(stage.post(&show).await.0, StatusCode::CREATED);
+    }
+    eventually(PATIENCE, async || stage.published().await == 3).await;
+    // Somebody's messages were lost, and no generation tells of it.
+    stage.bus.jetstream().get_stream(EVT_CATALOG).await.unwrap().purge().await.unwrap();
+    let mut rounds = 0;
+    let mut behind = Some(Cursor { starts_at: now, show_id: ShowId::from_uuid(uuid::Uuid::nil()) });
+    while let Some(after) = behind {
+        behind = stage.app.store.publish_again(after, 2).await.unwrap();
+        rounds += 1;
+    }
+    assert_eq!(rounds, 3, "two, one, none");
+    eventually(PATIENCE, async || stage.published().await == 3).await;
 }
 
 #[tokio::test]

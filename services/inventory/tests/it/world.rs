@@ -130,6 +130,11 @@ impl World {
         self.gateway = connect(&self.nats, "gateway").await;
     }
 
+    /// A connection with the rights of the service itself.
+    pub async fn inventory_bus(&self) -> Bus {
+        connect(&self.nats, "inventory").await
+    }
+
     /// What the replicas take for now.
     pub fn now(&self) -> Timestamp {
         shifted(self.ahead_ms.load(Ordering::SeqCst))

@@ -71,6 +71,13 @@ impl Orders {
         (MailCommand { step_id: StepId::new(), order_id, kind: MailKind::Tickets }, buyer)
     }
 
+    /// The order is cancelled.
+    pub fn revoke(&self, order: OrderId) {
+        let mut buyers = self.buyers.lock().unwrap();
+        let tickets = &mut buyers.get_mut(&order).unwrap().tickets;
+        tickets.iter_mut().for_each(|ticket| ticket.state = TicketState::Revoked);
+    }
+
     /// Everything that nobody but the mail server may get to know.
     pub fn markers(&self) -> Vec<String> {
         let buyers = self.buyers.lock().unwrap();

@@ -27,7 +27,7 @@ pub use query::Caller;
 pub use results::{Incoming, Sender, Taken};
 
 use crate::clients::Inventory;
-use crate::domain::{Plans, RefundPauses};
+use crate::domain::{Pauses, Plans};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::wakeups::Wakeups;
@@ -37,18 +37,19 @@ use crate::wakeups::Wakeups;
 pub struct Timing {
     /// From placing an order to its pivot, at most.
     pub decide_within: Duration,
-    /// How long a step may go without an outcome before it is sent again the first time.
-    pub retry_after: Duration,
-    /// The longest time between two repetitions.
-    pub retry_max: Duration,
+    /// How long a step may go without an outcome before it is sent again.
+    pub retry: Pauses,
+    /// The same for a mail. Nobody else waits for it, and `notify` drives the row that it has made of the command: only
+    /// what queue and row have both lost needs another sending.
+    pub mail: Pauses,
     /// How often the sweeper looks.
     pub sweep_every: Duration,
-    /// How much one look takes on.
+    /// How much one look takes on of each kind of work.
     pub sweep_batch: u32,
     /// How long a key is kept.
     pub keys_kept_for: Duration,
     /// How long a refund that was refused rests.
-    pub refund: RefundPauses,
+    pub refund: Pauses,
 }
 
 /// What the service is made of. A handle: clones share it.
@@ -103,6 +104,11 @@ impl App {
     /// Who waits in this process.
     pub fn wakeups(&self) -> &Wakeups {
         &self.0.wakeups
+    }
+
+    /// The database, for whoever looks.
+    pub fn reads(&self) -> &Store {
+        &self.0.reads
     }
 
     /// Recognises repeated requests.

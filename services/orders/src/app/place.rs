@@ -61,7 +61,7 @@ impl App {
             attach: StepId::new(),
             decide_within: self.0.timing.decide_within,
             answer_within: deadline.remaining(),
-            retry_after: self.0.timing.retry_after,
+            retry_after: self.0.timing.retry.first,
         };
         let answer_at = answer_at(deadline);
         let mut subscription = self.0.wakeups.subscribe(id);

@@ -60,8 +60,8 @@ impl App {
     }
 
     /// Wakes whoever follows an order.
-    pub fn subscribe(&self, id: OrderId) -> Subscription {
-        self.0.wakeups.subscribe(id)
+    pub fn follow(&self, id: OrderId) -> Subscription {
+        self.0.wakeups.follow(id)
     }
 
     /// A ticket.

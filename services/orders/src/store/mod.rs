@@ -14,7 +14,7 @@ pub use draft::{Draft, Snapshot};
 pub use place::{NewOrder, Placement};
 pub use read::{Access, Answered, BuyerRow, OrderView};
 pub use save::Write;
-pub use sweep::{Backlog, DueStep};
+pub use sweep::{Backlog, Budget, DueStep, Round};
 
 /// The channel on which the database tells every replica that an order changed.
 pub const CHANNEL: &str = "orders";

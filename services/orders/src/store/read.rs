@@ -135,6 +135,23 @@ impl Store {
         Self::views(&mut connection, &ids).await
     }
 
+    /// A number for each of these orders that grows whenever it changes.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn revisions(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, i64)>, sqlx::Error> {
+        let ids: Vec<Uuid> = ids.iter().map(OrderId::uuid).collect();
+        let rows = sqlx::query!(
+            "SELECT orders.order_id, version + sum(attempt) AS \"revision!\"
+             FROM orders JOIN step ON step.order_id = orders.order_id AND step.order_id = ANY($1)
+             WHERE orders.order_id = ANY($1) GROUP BY orders.order_id",
+            &ids,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(|row| (OrderId::from_uuid(row.order_id), row.revision)).collect())
+    }
+
     /// Whether an order is answered.
     ///
     /// # Errors

@@ -180,6 +180,23 @@ async fn a_refund_that_is_refused_is_asked_for_again_until_the_money_is_back() {
 }
 
 #[tokio::test]
+async fn a_refused_refund_is_asked_for_again_whatever_becomes_of_the_mails() {
+    let stage = Stage::set().await;
+    let node = stage.node(&[("REFUND_AGAIN_AFTER_MS", "200"), ("REFUND_AGAIN_MAX_MS", "300")]).await;
+    stage.notify.set(Manner::Silent);
+    stage.payments.set(PaymentAction::Refund, Manner::Refuses);
+    let cart = stage.cart();
+    let order = node.place(&cart).await.order().order_id;
+    node.cancel_within(order, cart.session, SHORT_MS).await;
+    // One that was begun by a version which left it open.
+    let open = "UPDATE step SET state = 'open', done_at = NULL, next_at = now() + interval '1 hour'
+        WHERE kind = 'notify_tickets'";
+    sqlx::query(open).execute(stage.database.pool()).await.unwrap();
+    let asked = stage.payments.received(PaymentAction::Refund);
+    eventually(PATIENCE, async || stage.payments.received(PaymentAction::Refund) >= asked + 2).await;
+}
+
+#[tokio::test]
 async fn after_its_last_moment_it_is_too_late() {
     let stage = Stage::set().await;
     let node = stage.node(&[]).await;

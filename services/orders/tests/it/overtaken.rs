@@ -17,7 +17,7 @@ use stampede_testkit::fresh_database;
 
 use crate::stage::{CARD, EMAIL, NAME};
 
-async fn placed(store: &Store) -> Snapshot {
+pub async fn placed(store: &Store) -> Snapshot {
     let second = Duration::from_secs(1);
     let new = NewOrder {
         id: OrderId::new(),
@@ -53,6 +53,7 @@ fn attached(snapshot: &Snapshot, event: &str, outbox: &Outbox) -> Write {
     let message = Message::new(&command, event).unwrap();
     Write {
         next_at: draft.now,
+        mails_next_at: draft.now,
         messages: vec![outbox.row(&draft.order.id.to_string(), message)],
         draft,
         reply: None,

@@ -16,7 +16,14 @@ use crate::purchase::SOLD;
 use crate::stage::{PATIENCE, Stage};
 
 /// Small patience, so that what was lost is soon sent again.
-const EAGER: &[(&str, &str)] = &[("RETRY_AFTER_MS", "200"), ("RETRY_MAX_MS", "1000")];
+pub const EAGER: &[(&str, &str)] = &[
+    ("RETRY_AFTER_MS", "200"),
+    ("RETRY_MAX_MS", "1000"),
+    ("MAIL_AGAIN_AFTER_MS", "200"),
+    ("MAIL_AGAIN_MAX_MS", "1000"),
+];
+/// The same, and of mails as much as there is without being told.
+const EAGER_BUT_FOR_MAILS: &[(&str, &str)] = &[("RETRY_AFTER_MS", "200"), ("RETRY_MAX_MS", "1000")];
 
 async fn order_of(stage: &Stage) -> OrderId {
     let id: uuid::Uuid =
@@ -314,4 +321,65 @@ async fn while_nats_is_away_orders_are_taken_and_wait() {
     eventually(PATIENCE * 2, async || node.order(order, cart.session).await.state == OrderState::Confirmed)
         .await;
     assert_eq!(stage.payments.balance(order), SOLD);
+}
+
+/// What a mail that waits in the outbox would be after five minutes of sales: more than any window, in every partition.
+async fn many_mails_wait(stage: &Stage) {
+    let sql = "INSERT INTO outbox (partition, aggregate, subject, ce_id, ce_source, ce_type, ce_time, msg_id, payload,
+            created_at)
+        SELECT n % 8, n, 'cmd.notify.tickets', n, 'orders', 'stampede.notify.command.v1', now(), n, '{}', now() - interval '1 minute'
+        FROM generate_series(1, 4000) AS n";
+    sqlx::query(sql).execute(stage.database.pool()).await.unwrap();
+}
+
+async fn mails_in_the_outbox(stage: &Stage) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM outbox WHERE subject LIKE 'cmd.notify.%'")
+        .fetch_one(stage.database.pool())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_queue_of_mails_that_is_gone_or_full_stops_no_sale() {
+    for is_gone in [true, false] {
+        let stage = Stage::set().await;
+        let jetstream = stage.operator.jetstream();
+        let mut config = jetstream.get_stream("CMD_NOTIFY").await.unwrap().cached_info().config.clone();
+        if is_gone {
+            jetstream.delete_stream("CMD_NOTIFY").await.unwrap();
+        } else {
+            stage.notify.set(Manner::Silent);
+            config.max_bytes = 1;
+            jetstream.update_stream(&config).await.unwrap();
+        }
+        let node = stage.node(EAGER).await;
+        many_mails_wait(&stage).await;
+        for sold in 1..=3 {
+            assert_eq!(node.place(&stage.cart()).await.status, StatusCode::CREATED, "{is_gone}");
+            assert_eq!(mails_in_the_outbox(&stage).await, 4_000 + sold);
+        }
+
+        // The sweeper adds nothing to what stands, however long: this step is its clock.
+        stage.payments.set(PaymentAction::Authorise, Manner::Mute);
+        assert_eq!(node.place_within(&stage.cart(), SHORT_MS).await.status, StatusCode::ACCEPTED);
+        eventually(PATIENCE, async || stage.payments.received(PaymentAction::Authorise) >= 3 + 4).await;
+        assert_eq!(mails_in_the_outbox(&stage).await, 4_000 + 3);
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_its_owner_has_is_not_sent_again_every_few_seconds() {
+    let stage = Stage::set().await;
+    let node = stage.node(EAGER_BUT_FOR_MAILS).await;
+    stage.notify.set(Manner::Silent);
+    assert_eq!(node.place(&stage.cart()).await.status, StatusCode::CREATED);
+    // The same sweeper sends what payments lost once, and again, and again.
+    stage.payments.set(PaymentAction::Authorise, Manner::Mute);
+    assert_eq!(node.place_within(&stage.cart(), SHORT_MS).await.status, StatusCode::ACCEPTED);
+    eventually(PATIENCE, async || stage.payments.received(PaymentAction::Authorise) >= 1 + 4).await;
+    let attempts: Vec<i32> = sqlx::query_scalar("SELECT attempt FROM step WHERE kind = 'notify_tickets'")
+        .fetch_all(stage.database.pool())
+        .await
+        .unwrap();
+    assert_eq!(attempts, [0]);
 }

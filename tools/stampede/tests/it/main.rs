@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod data;
-mod features;
+mod first_start;
 #[cfg(target_os = "linux")]
 mod images;
 mod kind;
