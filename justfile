@@ -16,7 +16,7 @@ status:
 down:
     cargo stampede down
 
-# buy one ticket and tell every step
+# buy two tickets and print every step
 buy *args:
     cargo stampede buy {{args}}
 
@@ -32,11 +32,15 @@ dead-letters *args:
 verify *args:
     cargo stampede verify {{args}}
 
+# kill and freeze random processes under load, then verify (--seed N, --minutes N)
+chaos *args:
+    cargo stampede chaos {{args}}
+
 # compare the books of payments with the provider's
 reconcile:
     cargo stampede reconcile
 
-# every test, the whole platform included
+# every test, the whole platform included (-p orders: one crate, --lib: its unit tests)
 test *args:
     cargo stampede test {{args}}
 
@@ -60,7 +64,7 @@ kind-test:
 kind-down:
     cargo stampede kind down
 
-# what decides a landing: format, lints, layers, licences, documentation, tests
+# what decides a merge: format, lints, layers, licences, documentation, tests
 ci:
     bash .ci/run
 
@@ -68,9 +72,13 @@ ci:
 bench what="resilience" *args:
     cargo stampede bench {{what}} {{args}}
 
-# what takes too long for every landing: models of what is lock-free, long property runs, benchmarks beside peers
+# what takes too long for every merge: first starts, loom models, long property runs, every test 20 times, random faults, benchmarks
 nightly:
     bash .ci/nightly
+
+# a fresh clone to a platform that is ready: seconds, and whether a crate is compiled twice
+first-start *args:
+    .ci/first-start {{args}}
 
 # container images of everything: static programs, nothing is pulled (--archive DIR needs no engine, --try starts each)
 images *args:
@@ -80,7 +88,7 @@ images *args:
 fmt:
     cargo fmt --all
 
-# lint the code as the landing does
+# lint the code as the CI does
 lint:
     cargo clippy --workspace --all-targets -- -D warnings
 
@@ -96,11 +104,17 @@ prepare folder targets="--all-targets":
 
 # renew the JSON Schemas of events and commands (refuses a change that breaks a reader)
 schemas:
-    RENEW_SCHEMAS=1 cargo test -q -p stampede-contracts --test it
+    RENEW_SCHEMAS=1 cargo test -q -p stampede-launcher -p stampede-contracts --test it
+
+# check a platform against its contract with generated requests (--examples 20, --url …)
+contract *args:
+    python3 -m venv target/contract
+    target/contract/bin/pip install -q --disable-pip-version-check -r .ci/contract/requirements.txt
+    target/contract/bin/python .ci/contract {{args}}
 
 # the manifests against the rules of the house and the schemas of Kubernetes, without a cluster (needs kubectl)
 manifests:
-    cargo test -q -p stampede-manifests
+    cargo test -q -p stampede-launcher -p stampede-manifests
     python3 -m venv target/manifests
     target/manifests/bin/pip install -q --disable-pip-version-check -r k8s/requirements.txt
     target/manifests/bin/python k8s/check.py
@@ -114,4 +128,4 @@ rehearse *args:
 
 # renew k8s/rendered, where a review sees what a change of the manifests does
 rendered:
-    RENEW_RENDERED=1 cargo test -q -p stampede-manifests --test it the_rendered_files
+    RENEW_RENDERED=1 cargo test -q -p stampede-launcher -p stampede-manifests --test it the_rendered_files

@@ -28,10 +28,12 @@ import yaml
 HERE = Path(__file__).resolve().parent
 VERSIONS = ["1.33", "1.35", "1.37"]
 OVERLAYS = ["kind", "ha"]
-COMPONENTS = ["observability", "autoscaling-cpu", "autoscaling-queue", "ingress", "load"]
+COMPONENTS = ["observability", "autoscaling-cpu", "autoscaling-queue", "ingress", "load", "loadbalancer"]
+# What only one overlay knows.
+OWN = {"ha": ["../overlays/ha/backup"]}
 TOGETHER = ["observability", "autoscaling-cpu", "ingress", "load"]
 EXCLUSIVE = ["autoscaling-cpu", "autoscaling-queue"]
-CUSTOM = ("postgresql.cnpg.io/", "keda.sh/")
+CUSTOM = ("postgresql.cnpg.io/", "barmancloud.cnpg.io/", "keda.sh/")
 # What the kind overlay promises: milli-CPUs and bytes.
 KIND_BUDGET = {"cpu": Decimal(1), "memory": Decimal(2**30)}
 UNITS = {"m": Decimal("0.001"), "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "": 1}
@@ -107,7 +109,7 @@ def main():
         sys.exit(NO_KUBECTL)
     fine = True
     for overlay in OVERLAYS:
-        for components in [[], *([name] for name in COMPONENTS), TOGETHER]:
+        for components in [[], *([name] for name in COMPONENTS + OWN.get(overlay, [])), TOGETHER]:
             name = " + ".join([overlay, *components])
             rendered = render(overlay, components)
             if rendered.returncode:

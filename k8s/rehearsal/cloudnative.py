@@ -30,8 +30,9 @@ def operate(objects, stored):
 
 def statements(spec, databases):
     first = spec["bootstrap"]["initdb"]
-    owner = {"name": first["owner"], "passwordSecret": first["secret"]}
-    for role in [owner, *spec["managed"]["roles"]]:
+    roles = {first["owner"]: {"name": first["owner"], "passwordSecret": first["secret"]}}
+    roles |= {role["name"]: role for role in spec["managed"]["roles"]}
+    for role in sorted(roles.values(), key=lambda role: "inRoles" in role):
         groups = f" IN ROLE {', '.join(role['inRoles'])}" if "inRoles" in role else ""
         yield sql(
             f"CREATE ROLE {role['name']} LOGIN PASSWORD '$(cat /passwords/{role['passwordSecret']['name']})'{groups}"

@@ -11,7 +11,7 @@ from cloudnative import operate
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Kinds that are played, and kinds of which there is nothing to play: nobody is refused, placed, evicted or scaled here.
 PLAYED = {"Deployment", "StatefulSet", "Job", "Cluster", "ConfigMap", "Service", "NetworkPolicy"}
-LEFT_OUT = {"Namespace", "ServiceAccount", "PodDisruptionBudget", "CronJob", "Database"}
+LEFT_OUT = {"Namespace", "ServiceAccount", "PodDisruptionBudget", "PriorityClass", "CronJob", "Database"}
 
 
 def read(overlay, stampede, folder):

@@ -18,7 +18,8 @@ FIELDS = {
     "restartPolicy",
     "terminationGracePeriodSeconds",
 }
-FIELDS |= {"automountServiceAccountToken", "enableServiceLinks", "serviceAccountName", "topologySpreadConstraints"}
+FIELDS |= {"automountServiceAccountToken", "enableServiceLinks", "priorityClassName", "serviceAccountName"}
+FIELDS |= {"topologySpreadConstraints"}
 BACKOFF_MAX_S = 10  # the kubelet's is five minutes, for which nobody wants to wait here
 POLL_S = 0.1
 NUMBERS = itertools.count(2)

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use stampede_resilience::DestinationPolicy;
+
+use crate::{InvalidPatch, patched};
 
 /// A destination, which functions of it are called, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +21,31 @@ pub struct Call {
     pub functions: BTreeMap<String, Fallback>,
     /// Deadline, retries, hedges, budget, breaker, bulkhead.
     pub policy: DestinationPolicy,
+}
+
+impl Call {
+    /// Whether its calls may be made more than once. Publishing, mail and third parties are not: what must not be lost there
+    /// is a row that is retried automatically.
+    pub fn is_repeated(&self) -> bool {
+        match self.via {
+            Via::Rpc => true,
+            Via::Http => self.service.is_none(),
+            Via::Jetstream | Via::Smtp => false,
+        }
+    }
+
+    /// Its policy with the fields that `patch` names replaced; see [`patched`].
+    ///
+    /// # Errors
+    /// [`InvalidPatch`] when the result is no policy, or when the patch changes the retries of calls that are made once.
+    pub fn patched(&self, patch: &Value) -> Result<DestinationPolicy, InvalidPatch> {
+        let policy = patched(&self.policy, patch)?;
+        let repeats = |policy: &DestinationPolicy| (policy.retry, policy.hedge, policy.budget);
+        if !self.is_repeated() && repeats(&policy) != repeats(&self.policy) {
+            return Err(InvalidPatch::Once);
+        }
+        Ok(policy)
+    }
 }
 
 /// Over what a destination is called.

@@ -12,6 +12,9 @@ pub enum InvalidPatch {
     /// The policy that it would make breaks a rule.
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
+    /// It would have no effect.
+    #[error("calls of this destination are made once: retry, hedge and budget have no effect")]
+    Once,
 }
 
 /// `policy` with the fields that `patch` names replaced: a JSON Merge Patch (RFC 7396), for example

@@ -63,7 +63,19 @@ fn what_cannot_be_is_refused_by_name() {
     assert!(refusal("tables = 1").contains("unknown field"));
     assert!(refusal("[offers]\na = { by = 'GET /a', guarantee = 'twice', class = 'pay' }").contains("twice"));
     let call = format!("[calls.a]\nvia = 'rpc'\nfunctions = {{}}\n[calls.a.policy]\n{POLICY}");
-    assert!(with(&call).is_ok());
+    let called = |via: &str| with(&call.replace("'rpc'", via)).unwrap().calls["a"].clone();
+    for (via, is_repeated) in
+        [("'rpc'", true), ("'http'", true), ("'http'\nservice = 'bank'", false), ("'smtp'", false)]
+    {
+        for patch in [
+            json!({"retry": {"pause_ms": 5}}),
+            json!({"hedge": {"per_mille": 5}}),
+            json!({"budget": {"reserve": 5}}),
+        ] {
+            assert_eq!(called(via).patched(&patch).is_ok(), is_repeated, "{patch} over {via}");
+        }
+        assert!(called(via).patched(&json!({"breaker": {"percent": 5}})).is_ok());
+    }
     let hasty = call.replace("attempt_ms = 1_000", "attempt_ms = 5_000");
     assert_eq!(refusal(&hasty), "calls.a.policy: attempt_ms must not be above deadline_ms");
 }

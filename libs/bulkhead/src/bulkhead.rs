@@ -34,6 +34,16 @@ pub struct BulkheadSettings {
 #[error("a bulkhead has at least one place")]
 pub struct InvalidBulkhead;
 
+impl BulkheadSettings {
+    /// Whether anybody gets through.
+    ///
+    /// # Errors
+    /// [`InvalidBulkhead`] without a place.
+    pub fn check(&self) -> Result<(), InvalidBulkhead> {
+        if self.places == 0 { Err(InvalidBulkhead) } else { Ok(()) }
+    }
+}
+
 /// So many calls at a time, and a bounded queue. A handle: clones share the places.
 #[derive(Clone)]
 pub struct Bulkhead(Arc<Handle>);
@@ -52,8 +62,8 @@ struct State {
     permits: Permits,
     handles: AtomicUsize,
     places: AtomicU32,
-    waiting_max: usize,
-    wait_max: Duration,
+    waiting_max: AtomicUsize,
+    wait_max_ns: AtomicU64,
     full: AtomicU64,
     timed_out: AtomicU64,
 }
@@ -79,16 +89,14 @@ impl Bulkhead {
     /// # Errors
     /// [`InvalidBulkhead`] without a place.
     pub fn try_new(settings: BulkheadSettings) -> Result<Self, InvalidBulkhead> {
+        settings.check()?;
         let BulkheadSettings { places, waiting_max, wait_max } = settings;
-        if places == 0 {
-            return Err(InvalidBulkhead);
-        }
         let state = State {
             permits: Permits::new(places, available_parallelism().map_or(1, NonZero::get).min(CORES_MAX)),
             handles: AtomicUsize::new(1),
             places: AtomicU32::new(places),
-            waiting_max,
-            wait_max,
+            waiting_max: AtomicUsize::new(waiting_max),
+            wait_max_ns: AtomicU64::new(nanos(wait_max)),
             full: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
         };
@@ -104,6 +112,18 @@ impl Bulkhead {
     /// A place; waits its turn, first come, first served.
     pub fn acquire(&self) -> Acquire {
         Acquire { handle: Arc::clone(&self.0), ticket: None, patience: None }
+    }
+
+    /// Other settings, for calls that begin from now on; calls in the queue keep the wait they began with.
+    ///
+    /// # Errors
+    /// [`InvalidBulkhead`] without a place; then nothing changes.
+    pub fn set_settings(&self, settings: BulkheadSettings) -> Result<(), InvalidBulkhead> {
+        settings.check()?;
+        self.0.state.waiting_max.store(settings.waiting_max, Ordering::Relaxed);
+        self.0.state.wait_max_ns.store(nanos(settings.wait_max), Ordering::Relaxed);
+        self.set_places(settings.places);
+        Ok(())
     }
 
     /// Changes the number of places while calls run: more are there at once; fewer as soon as calls end. At least one
@@ -124,7 +144,7 @@ impl Bulkhead {
         let places = places.load(Ordering::Relaxed);
         Snapshot {
             places,
-            taken: (places + permits.surplus()).saturating_sub(permits.free()),
+            taken: places.saturating_add(permits.surplus()).saturating_sub(permits.free()),
             waiting: permits.waiting(),
             refused_full: full.load(Ordering::Relaxed),
             refused_timed_out: timed_out.load(Ordering::Relaxed),
@@ -143,6 +163,10 @@ impl fmt::Debug for Bulkhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.snapshot().fmt(f)
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A taken place; free again when this is dropped.
@@ -194,7 +218,7 @@ impl Future for Acquire {
         } else if state.permits.try_take(&this.handle.home) {
             return Poll::Ready(Ok(permit()));
         } else {
-            match state.permits.join(state.waiting_max, cx.waker()) {
+            match state.permits.join(state.waiting_max.load(Ordering::Relaxed), cx.waker()) {
                 Ok(None) => return Poll::Ready(Ok(permit())),
                 Ok(Some(ticket)) => *this.ticket = Some(ticket),
                 Err(()) => {
@@ -204,7 +228,8 @@ impl Future for Acquire {
                 }
             }
             let span = tracing::info_span!("bulkhead wait", otel.status_code = field::Empty);
-            this.patience.set(Some(sleep(state.wait_max).instrument(span)));
+            let wait_max = Duration::from_nanos(state.wait_max_ns.load(Ordering::Relaxed));
+            this.patience.set(Some(sleep(wait_max).instrument(span)));
         }
         let Some(mut patience) = this.patience.as_mut().as_pin_mut() else { return Poll::Pending };
         ready!(patience.as_mut().poll(cx));

@@ -68,6 +68,12 @@ impl Home {
     }
 }
 
+/// How `places` are dealt out between so many words.
+fn shares(places: u32, words: usize) -> impl Iterator<Item = u64> {
+    let (places, words) = (u64::from(places), words as u64);
+    (0..words).map(move |nth| (places / words + u64::from(nth < places % words)) * PLACE)
+}
+
 /// A number in the line.
 pub(crate) type Ticket = u64;
 
@@ -81,10 +87,8 @@ pub(crate) enum Turn {
 impl Permits {
     /// `words` of them, at least one, between which the places are dealt out.
     pub(crate) fn new(places: u32, words: usize) -> Self {
-        let (places, words) = (u64::from(places), words.max(1) as u64);
-        let share = |nth| (places / words + u64::from(nth < places % words)) * PLACE;
-        let words =
-            (0..words).map(|nth| Home(Arc::new(CachePadded::new(AtomicU64::new(share(nth)))))).collect();
+        let word = |share| Home(Arc::new(CachePadded::new(AtomicU64::new(share))));
+        let words = shares(places, words.max(1)).map(word).collect();
         Self { words, line: Mutex::new(Line::default()) }
     }
 
@@ -175,9 +179,17 @@ impl Permits {
         let mut woken = Vec::new();
         let mut line = self.line();
         self.contend();
-        for nth in 0..places {
-            woken.extend(self.give_to_the_line(&self.home(nth as usize), &mut line));
+        let vanished = places.min(line.surplus);
+        line.surplus -= vanished;
+        let mut left = places - vanished;
+        while left > 0 && !line.waiting.is_empty() {
+            woken.extend(self.give_to_the_line(&self.home(0), &mut line));
+            left -= 1;
         }
+        for (home, share) in self.words.iter().zip(shares(left, self.words.len())) {
+            home.0.fetch_add(share, Ordering::Release);
+        }
+        self.settle(&line);
         drop(line);
         woken.into_iter().for_each(Waker::wake);
     }
@@ -185,12 +197,12 @@ impl Permits {
     /// Takes places away: the free ones at once, the others when they come back.
     pub(crate) fn remove(&self, places: u32) {
         let mut line = self.line();
+        self.contend();
         let mut left = places;
-        while left > 0
-            && let Some(word) = self.contend()
-        {
-            word.fetch_sub(PLACE, Ordering::Relaxed);
-            left -= 1;
+        for Home(word) in &self.words {
+            let free = u32::try_from(word.load(Ordering::Relaxed) / PLACE).unwrap_or(u32::MAX).min(left);
+            word.fetch_sub(u64::from(free) * PLACE, Ordering::Relaxed);
+            left -= free;
         }
         line.surplus += left;
         self.settle(&line);

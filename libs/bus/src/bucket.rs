@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::follow::{Follow, Follower};
+use crate::follow::{Follow, Follower, Reached};
 use crate::headers::get;
 use crate::jetstream::Start;
 use crate::{BoxError, Bus, PublishError};
@@ -108,7 +108,7 @@ impl<F: FnMut(String, Option<Bytes>) + Send> Follower for Watching<F> {
         Ok(())
     }
 
-    fn caught_up(&mut self) {}
+    fn reached(&mut self, _: Reached) {}
 }
 
 /// The value, if the message is not a mark left by a deletion.

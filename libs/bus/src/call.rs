@@ -10,7 +10,7 @@ use futures::{FutureExt, TryFutureExt};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use stampede_contracts::function::{Answer, Safe};
-use stampede_contracts::{Class, Code, Function, Problem, Repeatable, header};
+use stampede_contracts::{Class, Code, Function, Problem, Refusal, Repeatable, header};
 use stampede_deadline::{Deadline, Patience};
 use stampede_resilience::{Error, HedgingStack, InvalidPolicy, Meaning, RepeatingStack, SingleStack};
 use stampede_telemetry::trace;
@@ -22,12 +22,15 @@ use crate::callee::{Failed, meaning};
 use crate::class::of_call;
 use crate::replies::Unanswered;
 
-/// There is no reply.
+/// There is no reply. Only [`Refused`](Self::Refused) is final; after everything else trying again may help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The other side said no, and why. Final.
+    /// The other side decided against it. No failure of its own can be in here.
     #[error("refused: {0}")]
-    Refused(Problem),
+    Refused(Refusal),
+    /// The other side failed, or a part that it needs. Nobody knows whether it was done.
+    #[error("failed: {0}")]
+    Failed(Problem),
     /// It was not done: the other side has as much to do as it can.
     #[error("the other side is busy")]
     Busy,
@@ -37,7 +40,8 @@ pub enum CallError {
     /// Nobody knows whether it was done.
     #[error("no answer within the deadline")]
     TimedOut,
-    /// Request or answer cannot be read or sent: a fault in a program.
+    /// Request or answer cannot be read or sent, or the other side is of a version that does not know the function: a
+    /// fault in a program.
     #[error("malformed: {0}")]
     Malformed(String),
 }
@@ -45,7 +49,8 @@ pub enum CallError {
 impl CallError {
     fn as_str(&self) -> &'static str {
         match self {
-            Self::Refused(problem) => problem.code.as_str(),
+            Self::Refused(refusal) => refusal.code().as_str(),
+            Self::Failed(problem) => problem.code.as_str(),
             Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",
             Self::TimedOut => "timed_out",
@@ -54,10 +59,25 @@ impl CallError {
     }
 }
 
+impl From<Problem> for CallError {
+    fn from(problem: Problem) -> Self {
+        let problem = match Refusal::try_from(problem) {
+            Ok(refusal) => return Self::Refused(refusal),
+            Err(problem) => problem,
+        };
+        match problem.code {
+            Code::Busy | Code::KeyInProgress | Code::RateLimited | Code::RequestTimeout => Self::Busy,
+            code if code.status() >= 500 => Self::Failed(problem),
+            _ => Self::Malformed(problem.to_string()),
+        }
+    }
+}
+
 impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Refused(problem) => problem,
+            CallError::Refused(refusal) => refusal.into(),
+            CallError::Failed(problem) => problem,
             CallError::Busy | CallError::Unavailable(_) => Self::new(Code::Unavailable),
             CallError::TimedOut => Self::new(Code::DeadlineExceeded),
             CallError::Malformed(_) => Self::new(Code::Internal),
@@ -267,8 +287,7 @@ impl Bus {
         let answer = self.ask(subject, headers, payload, deadline.instant()).await?;
         match serde_json::from_slice(&answer.payload) {
             Ok(Answer::Ok(reply)) => Ok(reply),
-            Ok(Answer::Problem(problem)) if problem.code == Code::Busy => Err(CallError::Busy),
-            Ok(Answer::Problem(problem)) => Err(CallError::Refused(problem)),
+            Ok(Answer::Problem(problem)) => Err(problem.into()),
             Err(error) => Err(error.into()),
         }
     }

@@ -65,7 +65,7 @@ pub(crate) fn meaning<T>(answer: Result<&T, &Failed>) -> Meaning {
     match error {
         CallError::Busy => Meaning::Busy(None),
         CallError::Unavailable(_) | CallError::TimedOut => Meaning::Unavailable(None),
-        CallError::Refused(problem) if problem.code.status() >= 500 => Meaning::Broken,
+        CallError::Failed(_) => Meaning::Broken,
         // A request or an answer that cannot be read is a fault in a program, and says nothing of its health.
         CallError::Refused(_) | CallError::Malformed(_) => Meaning::Answer,
     }

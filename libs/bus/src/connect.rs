@@ -1,12 +1,15 @@
 //! The connection of a process: who it is, and what it notices.
 
+use std::error::Error as _;
 use std::fmt;
+use std::future::ready;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions};
+use async_nats::{Auth, Client, ConnectErrorKind, ConnectOptions, Event};
 use stampede_resilience::Destinations;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -26,16 +29,18 @@ const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Messages that wait in memory for one subscription. What comes on top is dropped by the client library, which is
 /// counted; every subscription of this crate is read by a task that does nothing slow.
 const SUBSCRIPTION_CAPACITY: usize = 16_384;
-const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long [`Bus::drain`] takes at most.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where the server is and as whom to speak to it.
 #[derive(Clone)]
 pub struct Settings {
-    /// `nats://host:port`, or several of them separated by commas.
+    /// `nats://host:port`, or several of them separated by commas. Where one is `tls://…`, all are spoken to over TLS;
+    /// their certificates have to lead to an authority of the machine's, or of the file in `SSL_CERT_FILE`.
     pub url: String,
     /// The user; it also names the inboxes, `_INBOX_<user>.…`, so that nobody reads another's answers.
     pub user: String,
-    /// Its password.
+    /// Its password. While it is replaced there may be several, separated by commas: the server takes one of them.
     pub password: String,
     /// The service: its name goes into dead-letter subjects.
     pub service: String,
@@ -145,8 +150,8 @@ impl Bus {
         self.inner.watched.violations.load(Ordering::Relaxed)
     }
 
-    /// Sends what is buffered, ends all subscriptions and closes the connection. Bounded: after five seconds what is
-    /// not sent stays unsent.
+    /// Sends what is buffered, ends all subscriptions and closes the connection. After [`DRAIN_WITHIN`] what is not
+    /// sent stays unsent.
     pub async fn drain(&self) {
         let mut closed = self.inner.watched.closed.subscribe();
         let work = async {
@@ -193,22 +198,54 @@ impl fmt::Debug for Bus {
     }
 }
 
+/// The passwords of a user, in turn. While one is replaced, servers and processes have the new one at different moments.
+struct Passwords {
+    all: Vec<String>,
+    turn: AtomicUsize,
+}
+
+impl Passwords {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            all: settings.password.split(',').map(|one| one.trim().to_owned()).collect(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    fn next(&self) -> Option<String> {
+        self.all.get(self.turn.fetch_add(1, Ordering::Relaxed) % self.all.len()).cloned()
+    }
+
+    /// The next connection begins with the one that the server took.
+    fn taken(&self) {
+        self.turn.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Tries until there is a server. The library's own `retry_on_initial_connect` would also try a wrong password for
 /// ever, and says so only in a text.
 async fn reach(settings: &Settings, watched: &Arc<Watched>) -> Result<Client, ConnectError> {
     let url = settings.url.clone();
     let addresses: Vec<String> = url.split(',').map(|address| address.trim().to_owned()).collect();
+    let passwords = Arc::new(Passwords::of(settings));
+    let mut refused = 0;
     let give_up = Instant::now() + CONNECT_WITHIN;
     loop {
-        let source = match options(settings, watched).connect(addresses.as_slice()).await {
+        let source = match options(settings, &passwords, watched).connect(addresses.as_slice()).await {
             Ok(client) => return Ok(client),
             Err(source) => source,
         };
         match source.kind() {
             ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                refused += 1;
+                if refused < passwords.all.len() {
+                    continue;
+                }
                 return Err(ConnectError::Refused { url, user: settings.user.clone() });
             }
-            ConnectErrorKind::ServerParse => {
+            kind if matches!(kind, ConnectErrorKind::ServerParse | ConnectErrorKind::Tls)
+                || is_not_convincing(&source) =>
+            {
                 return Err(ConnectError::Unusable { url, source: source.into() });
             }
             _ if Instant::now() + CONNECT_PAUSE >= give_up => {
@@ -220,10 +257,16 @@ async fn reach(settings: &Settings, watched: &Arc<Watched>) -> Result<Client, Co
     }
 }
 
-fn options(settings: &Settings, watched: &Arc<Watched>) -> ConnectOptions {
-    let Settings { url: _, user, password, service, instance } = settings;
-    let watched = Arc::clone(watched);
-    ConnectOptions::with_user_and_password(user.clone(), password.clone())
+fn options(settings: &Settings, passwords: &Arc<Passwords>, watched: &Arc<Watched>) -> ConnectOptions {
+    let Settings { url, user, password: _, service, instance } = settings;
+    let (watched, shown, taken) = (Arc::clone(watched), Arc::clone(passwords), Arc::clone(passwords));
+    let name = user.clone();
+    let options = ConnectOptions::with_auth_callback(move |_nonce| {
+        let mut auth = Auth::new();
+        (auth.username, auth.password) = (Some(name.clone()), shown.next());
+        ready(Ok(auth))
+    });
+    let options = options
         .name(format!("{service}/{instance}"))
         .custom_inbox_prefix(format!("_INBOX_{user}"))
         .connection_timeout(HANDSHAKE_WITHIN)
@@ -231,9 +274,24 @@ fn options(settings: &Settings, watched: &Arc<Watched>) -> ConnectOptions {
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .reconnect_delay_callback(reconnect_pause)
         .event_callback(move |event| {
+            if matches!(event, Event::Connected) {
+                taken.taken();
+            }
             let watched = Arc::clone(&watched);
             async move { watched.on(&event) }
-        })
+        });
+    if url.split(',').any(|address| address.trim().starts_with("tls://")) {
+        // Servers name each other by addresses, and certificates are for names.
+        options.require_tls(true).ignore_discovered_servers()
+    } else {
+        options
+    }
+}
+
+/// Whether the server's certificate leads to no authority we trust, or it has none: waiting makes no other one.
+fn is_not_convincing(error: &async_nats::ConnectError) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::InvalidData)
 }
 
 /// At once the first time, then soon and at random: all processes lose the server together.

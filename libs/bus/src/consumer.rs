@@ -1,6 +1,8 @@
 //! Durable work: each message is handled, tried again later, or laid aside.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::time::{Duration, Instant as Clock};
 
 use async_nats::jetstream;
@@ -11,20 +13,41 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, field};
 
 use crate::connect::until;
+use crate::dead_letter::Cause;
 use crate::delivery::tie;
 use crate::durable::{Durable, Limits, Work};
 use crate::settle::InHand;
 use crate::{BoxError, Bus, Delivery};
+
+/// A message that alone takes too long gets twice the time at every retry, up to 2³ times.
+const TIME_DOUBLINGS_MAX: u32 = 3;
 
 /// What becomes of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It was handled, now or before.
     Done,
-    /// It cannot be handled now; deliver it again after this time.
-    Again(Duration),
-    /// It can never be handled: lay it aside with this reason.
+    /// It can never be handled: it becomes a dead letter with this reason.
     Dead(String),
+}
+
+/// Why a batch has no verdicts. Any error converts into an [`Outage`](Self::Outage), because a dead letter is wrong where
+/// waiting helps.
+// Not an error itself, so that every error can convert into it.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something that the handler needs is unavailable. The messages stay with this process and are tried until it is
+    /// back; that uses up none of their deliveries.
+    Outage(BoxError),
+    /// One of the messages is at fault, and would be again tomorrow: a rule of the database forbids what it says. Tried
+    /// alone, it uses up a delivery, and after the last it is a dead letter.
+    Fault(BoxError),
+}
+
+impl<E: Into<BoxError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Outage(error.into())
+    }
 }
 
 /// How much is taken at once, and how patiently.
@@ -38,9 +61,9 @@ pub struct ConsumerSettings {
     /// Rest after every batch, in which messages gather: for work that nobody waits for, so that under load it is done
     /// many at a time. Zero where somebody waits.
     pub gather: Duration,
-    /// Pause before a message that could not be handled comes again; doubled with every delivery.
+    /// Pause before a retry, doubled with every failure.
     pub retry_min: Duration,
-    /// The longest such pause.
+    /// The longest such pause. While messages are in hand a quarter of `ack_wait` is the longest.
     pub retry_max: Duration,
 }
 
@@ -82,13 +105,15 @@ impl Consumer {
         Self { durable: Durable { bus, stream: stream.into(), consumer: consumer.into(), settings } }
     }
 
-    /// Hands batches to `handler` until `shutdown`, and finishes the batch in hand. While stream, consumer or server
-    /// are missing it waits.
+    /// Hands batches to `handler` until `shutdown`, and finishes the batch in hand, within
+    /// [`STOP_WITHIN`](crate::STOP_WITHIN). While stream, consumer or server are missing it waits.
     ///
-    /// The handler gives one verdict per message, in their order. When it fails, panics, or takes longer than three
-    /// quarters of the consumer's `ack_wait`, each message of the batch is handed to it alone; what fails alone comes
-    /// again after a pause, and what fails on the last delivery that the server allows becomes a dead letter. So does
-    /// what is no CloudEvent.
+    /// The handler gives one verdict per message, in their order. When it fails, the next batch has half as many
+    /// messages, and after a success twice as many, so that one message takes no other along. An [outage](Failure), and
+    /// a batch that takes longer than three quarters of the consumer's `ack_wait`, use up no deliveries: the messages
+    /// stay in hand, the server hears that they are worked on, and they are tried again after a pause. Only what fails
+    /// alone and by its own [fault](Failure), a panic among them, is given back to the server; on the last delivery that
+    /// it allows it becomes a dead letter. So does what is no CloudEvent.
     ///
     /// # Errors
     /// None while it runs: it returns `Ok` after `shutdown`. The type fits what a supervisor wants to start.
@@ -100,48 +125,62 @@ impl Consumer {
     ) -> BoxFuture<'static, Result<(), BoxError>>
     where
         H: FnMut(Vec<Delivery>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Vec<Verdict>, BoxError>> + Send + 'static,
+        Fut: Future<Output = Result<Vec<Verdict>, Failure>> + Send + 'static,
     {
         let durable = self.durable.clone();
-        async move { durable.run(&shutdown, Handling { durable: self.durable, handler }).await }.boxed()
+        let size = durable.settings.batch;
+        let handling = Handling { durable: self.durable, handler, size, in_hand: VecDeque::new() };
+        async move { durable.run(&shutdown, handling).await }.boxed()
     }
 }
 
 struct Handling<H> {
     durable: Durable,
     handler: H,
+    /// Messages in the next batch, at most.
+    size: usize,
+    /// What was delivered and has no answer yet, in the order in which it is tried.
+    in_hand: VecDeque<InHand>,
 }
 
 impl<H, Fut> Work for Handling<H>
 where
     H: FnMut(Vec<Delivery>) -> Fut + Send,
-    Fut: Future<Output = Result<Vec<Verdict>, BoxError>> + Send,
+    Fut: Future<Output = Result<Vec<Verdict>, Failure>> + Send,
 {
-    async fn work(&mut self, batch: Vec<jetstream::Message>, limits: Limits) -> Result<(), BoxError> {
-        let deadline = Instant::now() + limits.handle_within;
-        let (in_hand, deliveries) = self.durable.read(batch).await;
-        if deliveries.is_empty() {
-            return Ok(());
+    fn kept(&self) -> usize {
+        self.in_hand.len()
+    }
+
+    /// Beside what is kept: in an outage one more finds out no less than many, and where one message alone cannot be
+    /// handled, those behind it are.
+    fn room(&self) -> usize {
+        self.size.min(self.durable.settings.batch.saturating_sub(self.kept()))
+    }
+
+    async fn work(&mut self, fetched: Vec<jetstream::Message>, limits: Limits) -> Result<(), BoxError> {
+        for message in fetched.into_iter().filter_map(InHand::read) {
+            // The server delivers a message again when it did not hear in time that it is worked on.
+            self.in_hand.retain(|kept| !kept.is_same(&message));
+            self.in_hand.push_back(message);
         }
-        match self.handle(deliveries, deadline).await {
+        self.renew(limits).await;
+        let count = self.size.min(self.in_hand.len());
+        match self.handle(count, limits).await {
             Ok(verdicts) => {
-                for (message, verdict) in in_hand.iter().zip(verdicts) {
-                    self.durable.settle(message, verdict, limits).await;
-                }
-                Ok(())
+                self.size = self.size.saturating_mul(2).min(self.durable.settings.batch);
+                self.settle(verdicts).await
             }
-            Err(error) if in_hand.len() == 1 => {
-                self.durable.fail(&in_hand[0], &error.to_string(), limits).await;
-                Err(error)
+            Err(failure) => {
+                self.size = (count / 2).max(1);
+                self.fail(failure, count, limits).await
             }
-            Err(error) => {
-                tracing::warn!(
-                    consumer = self.durable.consumer,
-                    error = &*error as &dyn std::error::Error,
-                    "a batch failed; its messages are handled one by one"
-                );
-                self.one_by_one(&in_hand, deadline, limits, error).await
-            }
+        }
+    }
+
+    async fn give_back(&mut self) {
+        for message in self.in_hand.drain(..) {
+            message.give_back(Duration::ZERO).await;
         }
     }
 }
@@ -149,75 +188,123 @@ where
 impl<H, Fut> Handling<H>
 where
     H: FnMut(Vec<Delivery>) -> Fut + Send,
-    Fut: Future<Output = Result<Vec<Verdict>, BoxError>> + Send,
+    Fut: Future<Output = Result<Vec<Verdict>, Failure>> + Send,
 {
-    /// One message that the handler fails over must not take the others along to the dead letters. Fails when
-    /// nothing could be handled.
-    async fn one_by_one(
-        &mut self,
-        in_hand: &[InHand],
-        deadline: Instant,
-        limits: Limits,
-        mut failure: BoxError,
-    ) -> Result<(), BoxError> {
-        let mut handled = 0;
-        for message in in_hand {
-            let alone = match message.delivery() {
-                Some(delivery) if Instant::now() < deadline => self.handle(vec![delivery], deadline).await,
-                _ => Err("there was no time left for it".into()),
-            };
-            match alone {
-                Ok(verdicts) => {
-                    handled += 1;
-                    for verdict in verdicts {
-                        self.durable.settle(message, verdict, limits).await;
-                    }
-                }
-                Err(error) => {
-                    self.durable.fail(message, &error.to_string(), limits).await;
-                    failure = error;
-                }
+    /// Answers the first messages. What cannot become a dead letter now stays in hand.
+    async fn settle(&mut self, verdicts: Vec<(Verdict, Cause)>) -> Result<(), BoxError> {
+        let mut result = Ok(());
+        for (verdict, cause) in verdicts {
+            let Some(message) = self.in_hand.pop_front() else { break };
+            if let Err(error) = self.durable.settle(&message, verdict, cause).await {
+                self.in_hand.push_back(message);
+                result = Err(error.into());
             }
         }
-        if handled > 0 { Ok(()) } else { Err(failure) }
+        result
     }
 
-    /// One verdict for each delivery, or an error; a panic is one.
-    async fn handle(
-        &mut self,
-        deliveries: Vec<Delivery>,
-        deadline: Instant,
-    ) -> Result<Vec<Verdict>, BoxError> {
-        let Durable { bus, consumer, .. } = &self.durable;
-        let count = deliveries.len();
-        let span = tracing::info_span!(
-            "process",
-            otel.name = format!("process {consumer}"),
-            otel.kind = "consumer",
-            messaging.system = "nats",
-            messaging.operation.name = "process",
-            messaging.consumer.group.name = consumer,
-            messaging.batch.message_count = count,
-            otel.status_code = field::Empty,
-        );
-        tie(&span, &deliveries);
-        let started = Clock::now();
-        let handler = &mut self.handler;
-        let handling = async move { handler(deliveries).await }.instrument(span.clone());
-        let result = match until(deadline, AssertUnwindSafe(handling).catch_unwind()).await {
-            Some(Ok(Ok(verdicts))) if verdicts.len() != count => {
-                Err(format!("{} verdicts for {count} messages", verdicts.len()).into())
-            }
-            Some(Ok(result)) => result,
-            Some(Err(_)) => Err("the handler panicked".into()),
-            None => Err("the handler took too long".into()),
-        };
-        let error = result.is_err().then_some("failed");
-        if error.is_some() {
-            span.record("otel.status_code", "ERROR");
+    /// Decides about the first `count` messages, of which the handler said nothing.
+    async fn fail(&mut self, failure: Failure, count: usize, limits: Limits) -> Result<(), BoxError> {
+        let consumer = &self.durable.consumer;
+        for delivery in self.in_hand.iter_mut().take(count).flat_map(|message| &mut message.delivery) {
+            delivery.delivered += 1;
         }
-        bus.metrics().process(consumer, error, started.elapsed());
-        result
+        match failure {
+            Failure::Fault(error) if count == 1 => {
+                let Some(message) = self.in_hand.pop_front() else { return Ok(()) };
+                tracing::error!(consumer, error = &*error as &dyn std::error::Error, "a message is at fault");
+                let failed = self.durable.fail(&message, &error.to_string(), limits).await;
+                if let Err(error) = failed {
+                    self.in_hand.push_back(message);
+                    return Err(error.into());
+                }
+                Ok(())
+            }
+            Failure::Fault(error) => {
+                let error = &*error as &dyn std::error::Error;
+                tracing::warn!(consumer, error, "a batch failed; it is handled in smaller ones");
+                Ok(())
+            }
+            Failure::Outage(error) => {
+                if count == 1 {
+                    // The next one tells whether it is this message or an outage.
+                    self.in_hand.rotate_left(1);
+                }
+                self.renew(limits).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn renew(&mut self, limits: Limits) {
+        for message in &mut self.in_hand {
+            message.renew(limits).await;
+        }
+    }
+
+    /// A verdict for each of the first `count` messages, or a failure; a panic is a fault.
+    async fn handle(&mut self, count: usize, limits: Limits) -> Result<Vec<(Verdict, Cause)>, Failure> {
+        let Self { durable: Durable { bus, consumer, .. }, handler, in_hand, .. } = self;
+        let batch = in_hand.iter().take(count);
+        let doublings = batch.clone().map(|message| message.timeouts).max().unwrap_or(0);
+        let deliveries: Vec<Delivery> =
+            batch.filter_map(|message| message.delivery.as_ref().ok().cloned()).collect();
+        let readable = deliveries.len();
+        let mut verdicts = Vec::new().into_iter();
+        if readable > 0 {
+            let handle_within = limits.handle_within() * (1 << doublings.min(TIME_DOUBLINGS_MAX));
+            let span = tracing::info_span!(
+                "process",
+                otel.name = format!("process {consumer}"),
+                otel.kind = "consumer",
+                messaging.system = "nats",
+                messaging.operation.name = "process",
+                messaging.consumer.group.name = consumer,
+                messaging.batch.message_count = readable,
+                otel.status_code = field::Empty,
+            );
+            tie(&span, &deliveries);
+            let started = Clock::now();
+            let handling = async move { handler(deliveries).await }.instrument(span.clone());
+            let mut handling = pin!(AssertUnwindSafe(handling).catch_unwind());
+            let deadline = Instant::now() + handle_within;
+            let ended = loop {
+                let renew_at = deadline.min(Instant::now() + limits.renew_every());
+                match until(renew_at, handling.as_mut()).await {
+                    Some(ended) => break Some(ended),
+                    None if Instant::now() >= deadline => break None,
+                    None => {
+                        for message in in_hand.iter_mut() {
+                            message.renew(limits).await;
+                        }
+                    }
+                }
+            };
+            let result = match ended {
+                Some(Ok(Ok(verdicts))) if verdicts.len() != readable => {
+                    Err(Failure::Fault(format!("{} verdicts for {readable} messages", verdicts.len()).into()))
+                }
+                Some(Ok(result)) => result,
+                Some(Err(_)) => Err(Failure::Fault("the handler panicked".into())),
+                None => {
+                    if let (1, Some(message)) = (count, in_hand.front_mut()) {
+                        message.timeouts += 1;
+                    }
+                    Err(format!("the handler took longer than {handle_within:?}").into())
+                }
+            };
+            let error = result.is_err().then_some("failed");
+            if error.is_some() {
+                span.record("otel.status_code", "ERROR");
+            }
+            bus.metrics().process(consumer, error, started.elapsed());
+            verdicts = result?.into_iter();
+        }
+        let verdict = |message: &InHand| match &message.delivery {
+            Ok(_) => Some((verdicts.next()?, Cause::Verdict)),
+            Err(error) => Some((Verdict::Dead(error.to_string()), Cause::Unreadable)),
+        };
+        Ok(in_hand.iter().take(count).filter_map(verdict).collect())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{Message, NotAnEvent};
 pub struct Delivery {
     /// The message.
     pub message: Message,
-    /// How often it was delivered, this time included: above 1 it may have been handled before.
+    /// How often it was delivered or tried again, this time included: above 1 it may have been handled before.
     pub delivered: u64,
     /// Its place in the stream.
     pub stream_sequence: u64,

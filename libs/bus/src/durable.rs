@@ -8,11 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::jetstream::ConsumerInfo;
 use crate::pull::{Lost, Pull};
-use crate::{BoxError, Bus, ConsumerSettings};
+use crate::{BoxError, Bus, ConsumerSettings, stopping};
 
 /// Pauses between attempts to find a consumer that is not there.
 const BIND_BASE: Duration = Duration::from_millis(100);
 const BIND_MAX: Duration = Duration::from_secs(2);
+/// How long a pull waits that only looks whether there is more, while messages are in hand.
+const GLANCE: Duration = Duration::from_millis(10);
 /// Where a consumer names no acknowledgement time-out, the server takes this.
 const ACK_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -28,17 +30,28 @@ pub(crate) struct Durable {
 /// What the consumer's configuration asks of whoever handles its messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Later the server gives the messages to somebody else; a quarter of its patience is kept for answering.
-    pub(crate) handle_within: Duration,
+    /// After so long without a word the server delivers a message again.
+    ack_wait: Duration,
     /// The delivery after which the server gives up.
-    pub(crate) max_deliver: Option<u64>,
+    max_deliver: Option<u64>,
 }
 
 impl Limits {
     fn of(info: &ConsumerInfo) -> Self {
         let ack_wait =
             Some(info.config.ack_wait()).filter(|wait| !wait.is_zero()).unwrap_or(ACK_WAIT_DEFAULT);
-        Self { handle_within: ack_wait * 3 / 4, max_deliver: info.config.max_deliver() }
+        Self { ack_wait, max_deliver: info.config.max_deliver() }
+    }
+
+    /// For one batch: what is too much for it is better tried in smaller ones.
+    pub(crate) fn handle_within(self) -> Duration {
+        self.ack_wait * 3 / 4
+    }
+
+    /// How often the server hears that a message is worked on. Also the longest pause while messages are in hand: both
+    /// together are half of its patience.
+    pub(crate) fn renew_every(self) -> Duration {
+        self.ack_wait / 4
     }
 
     /// Whether the server will not deliver it again whatever it is told.
@@ -47,19 +60,32 @@ impl Limits {
     }
 }
 
-/// What is done with a batch.
+/// What is done with messages.
 pub(crate) trait Work: Send {
-    /// Answers every message. On `Err` nothing of it could be handled, and a pause is due.
+    /// Messages that it has kept for later.
+    fn kept(&self) -> usize;
+
+    /// How many more it takes now.
+    fn room(&self) -> usize;
+
+    /// Deals with what was fetched and with what it kept. On `Err` nothing of it could be handled, and a pause is due.
     fn work(
         &mut self,
-        batch: Vec<Message>,
+        fetched: Vec<Message>,
         limits: Limits,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Lets others have what it kept.
+    fn give_back(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 impl Durable {
-    /// Works until `shutdown`, and finishes the pull and the batch in hand.
-    pub(crate) async fn run(self, shutdown: &CancellationToken, mut work: impl Work) -> Result<(), BoxError> {
+    /// Works until `shutdown`, and finishes the pull and the batch in hand, within [`STOP_WITHIN`](crate::STOP_WITHIN).
+    pub(crate) async fn run(self, shutdown: &CancellationToken, work: impl Work) -> Result<(), BoxError> {
+        stopping(shutdown, self.work(shutdown, work)).await.unwrap_or(Ok(()))
+    }
+
+    async fn work(&self, shutdown: &CancellationToken, mut work: impl Work) -> Result<(), BoxError> {
         let find_again = Backoff::try_new(BIND_BASE, BIND_MAX)?;
         let mut attempt = 0;
         while !shutdown.is_cancelled() {
@@ -86,6 +112,7 @@ impl Durable {
             attempt = attempt.saturating_add(1);
             let _ = shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
+        work.give_back().await;
         self.last_words().await;
         Ok(())
     }
@@ -106,17 +133,18 @@ impl Durable {
     ) -> Result<(), Lost> {
         let mut failures: u32 = 0;
         while !shutdown.is_cancelled() {
-            // While nothing can be handled, one message is enough to find out when that is over: every message that is
-            // taken uses up one of its deliveries.
-            let max = if failures == 0 { self.settings.batch } else { 1 };
-            let batch = pull.fetch(max, self.settings.wait).await?;
-            if batch.messages.is_empty() {
+            let wait = if work.kept() == 0 { self.settings.wait } else { GLANCE };
+            let fetched = match work.room() {
+                0 => Vec::new(),
+                room => pull.fetch(room, wait).await?.messages,
+            };
+            if fetched.is_empty() && work.kept() == 0 {
                 continue;
             }
-            match work.work(batch.messages, limits).await {
+            match work.work(fetched, limits).await {
                 Ok(()) => {
                     failures = 0;
-                    if !self.settings.gather.is_zero() {
+                    if !self.settings.gather.is_zero() && work.kept() == 0 {
                         let _ = shutdown.run_until_cancelled(tokio::time::sleep(self.settings.gather)).await;
                     }
                 }
@@ -128,7 +156,7 @@ impl Durable {
                         error = &*error as &dyn std::error::Error,
                         "nothing could be handled"
                     );
-                    let pause = self.settings.retry_after(failures.into());
+                    let pause = self.settings.retry_after(failures.into()).min(limits.renew_every());
                     let _ = shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
                 }
             }

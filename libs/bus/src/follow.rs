@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::jetstream::{ConsumerInfo, Start, StreamInfo};
 use crate::pull::{Lost, Pull};
-use crate::{BoxError, Bus};
+use crate::{BoxError, Bus, stopping};
 
 const BATCH: usize = 256;
 /// How long the server holds an empty pull open. Also bounds how long a lost pull goes unnoticed.
-const WAIT: Duration = Duration::from_secs(2);
+const WAIT: Duration = Duration::from_secs(1);
 const OPEN_BASE: Duration = Duration::from_millis(100);
 const OPEN_MAX: Duration = Duration::from_secs(2);
 /// For one message. Less than the time after which the server forgets a reader that does not pull.
@@ -34,8 +34,21 @@ pub(crate) trait Follower: Send {
     /// On `Err` the same message comes again after a pause; the next one waits.
     fn message(&mut self, message: &Message) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// All messages that were there when following began have been seen.
-    fn caught_up(&mut self);
+    /// Where in the stream it is.
+    fn reached(&mut self, place: Reached);
+}
+
+/// Where in a stream a reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// It reads from the first message on: the stream is new to this process, was made anew, or lost its end. A copy of an
+    /// earlier one is as old as that until the stream has it again.
+    Beginning,
+    /// All messages that were there at the beginning have been handled.
+    Present,
+    /// The server says just now that there is nothing that was not handled. About once a second in a stream that is quiet;
+    /// never while stream, server or connection are missing.
+    End,
 }
 
 /// How far a process has come, and in which stream.
@@ -55,8 +68,17 @@ struct Reader {
 }
 
 impl Follow {
+    /// Follows until `shutdown`. What is being handled then has [`STOP_WITHIN`](crate::STOP_WITHIN).
     pub(crate) async fn run(
         self,
+        shutdown: &CancellationToken,
+        follower: impl Follower,
+    ) -> Result<(), BoxError> {
+        stopping(shutdown, self.follow(shutdown, follower)).await.unwrap_or(Ok(()))
+    }
+
+    async fn follow(
+        &self,
         shutdown: &CancellationToken,
         mut follower: impl Follower,
     ) -> Result<(), BoxError> {
@@ -65,7 +87,7 @@ impl Follow {
         let mut position = None;
         let mut attempt = 0;
         while !shutdown.is_cancelled() {
-            let lost = match self.open(&mut position).await {
+            let lost = match self.open(&mut position, &mut follower).await {
                 Ok((reader, position)) => {
                     attempt = 0;
                     match follow(reader, position, &retry, shutdown, &mut follower).await {
@@ -90,11 +112,16 @@ impl Follow {
     }
 
     /// Makes a consumer that goes on where the last one ended, if the stream is still the same.
-    async fn open<'p>(&self, position: &'p mut Option<Position>) -> Result<(Reader, &'p mut Position), Lost> {
+    async fn open<'p>(
+        &self,
+        position: &'p mut Option<Position>,
+        follower: &mut impl Follower,
+    ) -> Result<(Reader, &'p mut Position), Lost> {
         let info = self.bus.stream_info(&self.stream).await?.ok_or_else(missing)?;
         let known = position.take().filter(|position| position.is_in(&info));
         if known.is_none() {
             tracing::info!(stream = self.stream, created = info.created, "reading from the beginning");
+            follower.reached(Reached::Beginning);
         }
         let position = position.insert(known.unwrap_or(Position {
             created: info.created,
@@ -128,7 +155,10 @@ async fn follow(
     loop {
         if !position.caught_up && (exhausted || reader.delivered >= reader.present) {
             position.caught_up = true;
-            follower.caught_up();
+            follower.reached(Reached::Present);
+        }
+        if exhausted {
+            follower.reached(Reached::End);
         }
         // Nothing is acknowledged, so nothing is lost by leaving in the middle.
         let Some(batch) = shutdown.run_until_cancelled(reader.pull.fetch(BATCH, WAIT)).await else {

@@ -7,6 +7,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -160,6 +161,16 @@ impl Bus {
     ) -> Result<Option<StreamMessage>, ApiError> {
         let subject = format!("STREAM.MSG.GET.{stream}");
         self.api(subject, &json!({ "seq": sequence })).await.and_then(read_stored)
+    }
+
+    /// The last message of `stream` under `subject`, with its sequence. `None`: there is none, or no such stream.
+    ///
+    /// # Errors
+    /// [`ApiError`] when JetStream does not answer.
+    pub async fn last_message(&self, stream: &str, subject: &str) -> Result<Option<(u64, Bytes)>, ApiError> {
+        let body = json!({ "last_by_subj": subject });
+        let stored = self.api(format!("STREAM.MSG.GET.{stream}"), &body).await.and_then(read_stored)?;
+        Ok(stored.map(|message| (message.sequence, message.payload)))
     }
 
     /// The first message of `stream` under a subject that `filter` takes, from the sequence `from` on.

@@ -13,6 +13,8 @@ use crate::durable::{Durable, Limits, Work};
 use crate::settle::answer;
 use crate::{BoxError, Bus, ConsumerSettings};
 
+/// Advisories dealt with at once.
+const BATCH: usize = 16;
 const WORK_QUEUE: &str = "workqueue";
 /// Before an advisory that could not be dealt with comes again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -55,7 +57,7 @@ impl DeadLetterKeeper {
             bus: self.bus.clone(),
             stream: ADVISORIES.to_owned(),
             consumer: advisory_consumer(&self.consumer),
-            settings: ConsumerSettings { batch: 16, ..ConsumerSettings::default() },
+            settings: ConsumerSettings::default(),
         };
         durable.run(&shutdown, Keeping { keeper: self }).await
     }
@@ -101,6 +103,14 @@ struct Keeping {
 }
 
 impl Work for Keeping {
+    fn kept(&self) -> usize {
+        0
+    }
+
+    fn room(&self) -> usize {
+        BATCH
+    }
+
     async fn work(
         &mut self,
         batch: Vec<async_nats::jetstream::Message>,
@@ -110,6 +120,7 @@ impl Work for Keeping {
         for message in batch {
             match self.keeper.keep(&message.payload).await {
                 Ok(()) => answer(&message, AckKind::Ack).await,
+                // The deliveries of advisories have no bound, so an outage cannot use them up.
                 Err(error) => {
                     answer(&message, AckKind::Nak(Some(RETRY_AFTER))).await;
                     result = Err(error);
@@ -118,4 +129,6 @@ impl Work for Keeping {
         }
         result
     }
+
+    async fn give_back(&mut self) {}
 }

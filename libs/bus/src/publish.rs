@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant as Clock};
 
 use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use bytes::Bytes;
@@ -23,8 +24,8 @@ use crate::{Bus, Message};
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
 /// "Store failed", with the reason in words; a full stream among them.
 const STORE_FAILED: u64 = 10_077;
-/// "Wrong last sequence": something newer lies under the subject.
-const WRONG_LAST_SEQUENCE: u64 = 10_071;
+/// "Wrong last sequence": something newer lies under the subject, as one server says it and as a cluster may.
+const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
 
 /// A message was not stored, or nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +96,26 @@ impl Bus {
     /// Sends all messages in their order, then waits until streams have them, five seconds at most for all together.
     /// The results are in the order of the messages; what JetStream knew already counts as stored.
     pub async fn publish_all(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
+        let stored = self.publish_where(messages, |_| None).await;
+        stored.into_iter().map(|stored| stored.map(|_sequence| ())).collect()
+    }
+
+    /// Publishes state: each message only if the last one under its subject has the sequence `expected` (0: there is
+    /// none), so that nothing newer is replaced by something older, however long the publisher was frozen before it
+    /// sent. Gives the sequences under which they were stored; in the order of the messages.
+    pub async fn publish_states(
+        &self,
+        messages: &[Message],
+        expected: &[u64],
+    ) -> Vec<Result<u64, PublishError>> {
+        self.publish_where(messages, |index| expected.get(index).copied()).await
+    }
+
+    async fn publish_where(
+        &self,
+        messages: &[Message],
+        expected: impl Fn(usize) -> Option<u64>,
+    ) -> Vec<Result<u64, PublishError>> {
         let span = tracing::info_span!(
             "publish",
             otel.kind = "producer",
@@ -110,7 +131,7 @@ impl Bus {
         }
         async {
             let results = match self
-                .through_layers(|| self.send_all(messages), |sent: &Vec<_>| batch_meaning(sent))
+                .through_layers(|| self.send_all(messages, &expected), |sent: &Vec<_>| batch_meaning(sent))
                 .await
             {
                 Ok(results) => results,
@@ -125,12 +146,19 @@ impl Bus {
         .await
     }
 
-    async fn send_all(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
+    async fn send_all(
+        &self,
+        messages: &[Message],
+        expected: impl Fn(usize) -> Option<u64>,
+    ) -> Vec<Result<u64, PublishError>> {
         let started = Clock::now();
         let deadline = Instant::now() + ACKNOWLEDGED_WITHIN;
         let mut sent = Vec::with_capacity(messages.len());
-        for message in messages {
+        for (index, message) in messages.iter().enumerate() {
             let mut headers = message.headers();
+            if let Some(sequence) = expected(index) {
+                headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+            }
             if message.traceparent.is_none()
                 && let Some(traceparent) = trace::traceparent()
             {
@@ -159,7 +187,7 @@ impl Bus {
             let pending = self.send(subject.clone(), headers.clone(), payload.clone(), deadline).await;
             acknowledged(pending, deadline).await
         };
-        self.through_layers(store, meaning).await?
+        self.through_layers(store, meaning).await?.map(|_sequence| ())
     }
 
     /// Sends through the layers around JetStream, once: whoever publishes comes again by itself.
@@ -191,30 +219,30 @@ impl Bus {
     }
 }
 
-/// What the fate of a message says of JetStream. One that is full pushes back, and is well.
-fn meaning(sent: &Result<(), PublishError>) -> Meaning {
+/// What the fate of a message says of JetStream. One that is full pushes back, and is well; that no stream takes a
+/// subject is known at once, and says nothing of the other streams, whose messages go through the same circuit.
+fn meaning<T>(sent: &Result<T, PublishError>) -> Meaning {
     match sent {
-        Err(PublishError::NoStream | PublishError::Unavailable | PublishError::TimedOut) => {
-            Meaning::Unavailable(None)
-        }
-        Ok(()) | Err(_) => Meaning::Answer,
+        Err(PublishError::Unavailable | PublishError::TimedOut) => Meaning::Unavailable(None),
+        Ok(_) | Err(_) => Meaning::Answer,
     }
 }
 
 /// A batch is one call. One stream that is away says nothing of the others: only when all is lost, JetStream is.
-fn batch_meaning(sent: &[Result<(), PublishError>]) -> Meaning {
+fn batch_meaning<T>(sent: &[Result<T, PublishError>]) -> Meaning {
     let all_lost = !sent.is_empty() && sent.iter().all(|sent| meaning(sent) != Meaning::Answer);
     if all_lost { Meaning::Unavailable(None) } else { Meaning::Answer }
 }
 
-async fn acknowledged(pending: Result<Pending, Unanswered>, deadline: Instant) -> Result<(), PublishError> {
+/// The sequence under which it was stored.
+async fn acknowledged(pending: Result<Pending, Unanswered>, deadline: Instant) -> Result<u64, PublishError> {
     let answer = pending?.receive(deadline).await?;
     match serde_json::from_slice(&answer.payload) {
-        Ok(Response::<PublishAck>::Ok(_)) => Ok(()),
+        Ok(Response::<PublishAck>::Ok(stored)) => Ok(stored.sequence),
         Ok(Response::Err { error }) if error.error_code().0 == STORE_FAILED => {
             Err(PublishError::Full(error.to_string()))
         }
-        Ok(Response::Err { error }) if error.error_code().0 == WRONG_LAST_SEQUENCE => {
+        Ok(Response::Err { error }) if WRONG_LAST_SEQUENCE.contains(&error.error_code().0) => {
             Err(PublishError::Outdated)
         }
         Ok(Response::Err { error }) => Err(PublishError::Refused(error.to_string())),

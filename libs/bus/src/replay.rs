@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::follow::{Follow, Follower};
+use crate::follow::{Follow, Follower, Reached};
 use crate::jetstream::Start;
 use crate::{BoxError, Bus, Delivery};
 
@@ -31,11 +31,11 @@ impl Replay {
 
     /// Hands every message to `handler`, one after the other in the order of the stream, until `shutdown`.
     ///
-    /// When the handler fails, the same message comes again after a pause. `caught_up` is called when all messages
-    /// that were there at the beginning have been handled, also when there were none. When the stream was made anew or
-    /// lost its end, it is read from the beginning again, and `caught_up` is called again at the end of that. A store
-    /// that lost its end and has grown beyond it since is not recognised; only losing a machine and its disk at once
-    /// can do that. What is no CloudEvent is passed over.
+    /// When the handler fails, the same message comes again after a pause. `reached` hears where in the stream it is: at
+    /// the [beginning](Reached::Beginning), again when the stream was made anew or lost its end; once all that was
+    /// [present](Reached::Present) then has been handled, also when that was nothing; and whenever it is at the
+    /// [end](Reached::End). A store that lost its end and has grown beyond it since is not recognised; only losing a
+    /// machine and its disk at once can do that. What is no CloudEvent is passed over.
     ///
     /// # Errors
     /// None while it runs: it returns `Ok` after `shutdown`. The type fits what a supervisor wants to start.
@@ -44,29 +44,29 @@ impl Replay {
         self,
         shutdown: CancellationToken,
         handler: H,
-        caught_up: C,
+        reached: C,
     ) -> BoxFuture<'static, Result<(), BoxError>>
     where
         H: FnMut(Delivery) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
-        C: FnMut() + Send + 'static,
+        C: FnMut(Reached) + Send + 'static,
     {
         let Self { bus, stream, filter } = self;
         let follow = Follow { bus, stream, filter, start: Start::First };
-        async move { follow.run(&shutdown, Copying { handler, caught_up }).await }.boxed()
+        async move { follow.run(&shutdown, Copying { handler, reached }).await }.boxed()
     }
 }
 
 struct Copying<H, C> {
     handler: H,
-    caught_up: C,
+    reached: C,
 }
 
 impl<H, Fut, C> Follower for Copying<H, C>
 where
     H: FnMut(Delivery) -> Fut + Send,
     Fut: Future<Output = Result<(), BoxError>> + Send,
-    C: FnMut() + Send,
+    C: FnMut(Reached) + Send,
 {
     async fn message(&mut self, raw: &jetstream::Message) -> Result<(), BoxError> {
         let stream_sequence = raw.info().map_err(|error| error.to_string())?.stream_sequence;
@@ -81,7 +81,7 @@ where
         (self.handler)(delivery).in_current_span().await
     }
 
-    fn caught_up(&mut self) {
-        (self.caught_up)();
+    fn reached(&mut self, place: Reached) {
+        (self.reached)(place);
     }
 }

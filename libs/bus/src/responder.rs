@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use stampede_contracts::{Code, Function, Problem, header};
 use tokio::task::unconstrained;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::template;
@@ -17,10 +15,7 @@ use crate::desk::Desk;
 use crate::headers::get;
 use crate::metrics::Refusal;
 use crate::request::{Context, Offer, Outcome, Request, deadline};
-use crate::{BoxError, Bus};
-
-/// After the shutdown began, what was accepted gets this long.
-const FINISH_WITHIN: Duration = Duration::from_secs(8);
+use crate::{BoxError, Bus, stopping};
 
 /// Where to listen, and how much to take on.
 #[derive(Debug, Clone)]
@@ -85,7 +80,7 @@ impl Responder {
         self
     }
 
-    /// Answers until `shutdown`; then takes no more, and finishes what it accepted, eight seconds at most.
+    /// Answers until `shutdown`; then takes no more, and finishes what it accepted, within [`STOP_WITHIN`](crate::STOP_WITHIN).
     ///
     /// # Errors
     /// When there is no worker, the subject cannot be subscribed, or the connection was closed for good.
@@ -104,9 +99,7 @@ impl Responder {
             desk.serve(&mut subscriber).await;
             while desk.turn().await.is_some() {}
         };
-        if timeout_at(Instant::now() + FINISH_WITHIN, finish).await.is_err() {
-            tracing::warn!("requests were given up at shutdown");
-        }
+        stopping(&shutdown, finish).await;
         Ok(())
     }
 }

@@ -1,106 +1,121 @@
-//! Answering the server for each message: done, again, or laid aside.
+//! Answering the server for each message: done, still worked on, given back, or laid aside.
 
 use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::AckKind;
+use tokio::time::Instant;
 
 use crate::connect::until;
 use crate::dead_letter::{Cause, Grave};
 use crate::durable::{Durable, Limits};
-use crate::{Delivery, Verdict};
+use crate::{Delivery, NotAnEvent, PublishError, Verdict};
 
 /// Handing an answer to the connection; longer only while NATS is away, and then the message comes again anyway.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// A message that the handler gets to see, and its raw form for the answer.
+/// A message that was delivered and has no answer yet.
 pub(crate) struct InHand {
     raw: jetstream::Message,
     stream_sequence: u64,
-    pub(crate) delivered: u64,
+    stored_at: i128,
+    delivered: u64,
+    /// When the server last heard that it is worked on.
+    heard: Instant,
+    /// How often it alone took too long.
+    pub(crate) timeouts: u32,
+    /// What the handler gets to see, if it is an event.
+    pub(crate) delivery: Result<Delivery, NotAnEvent>,
 }
 
 impl InHand {
-    /// What the handler gets; again, if it has to be asked twice. `None` cannot be: it was read before.
-    pub(crate) fn delivery(&self) -> Option<Delivery> {
-        Delivery::read(&self.raw.message, self.delivered, self.stream_sequence).ok()
+    pub(crate) fn read(raw: jetstream::Message) -> Option<Self> {
+        let Ok(info) = raw.info() else {
+            tracing::error!(subject = %raw.subject, "what a consumer delivered is no message of JetStream");
+            return None;
+        };
+        let (stream_sequence, stored_at) = (info.stream_sequence, info.published.unix_timestamp_nanos());
+        let delivered = u64::try_from(info.delivered).unwrap_or(1);
+        let delivery = Delivery::read(&raw.message, delivered, stream_sequence);
+        Some(Self {
+            raw,
+            stream_sequence,
+            stored_at,
+            delivered,
+            heard: Instant::now(),
+            timeouts: 0,
+            delivery,
+        })
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.stream_sequence, self.stored_at) == (other.stream_sequence, other.stored_at)
+    }
+
+    /// Tells the server that it is worked on, if that is due: so it is not delivered again, and uses up no delivery.
+    pub(crate) async fn renew(&mut self, limits: Limits) {
+        if self.heard.elapsed() >= limits.renew_every() {
+            answer(&self.raw, AckKind::Progress).await;
+            self.heard = Instant::now();
+        }
+    }
+
+    /// Lets the server deliver it again after `pause`.
+    pub(crate) async fn give_back(&self, pause: Duration) {
+        answer(&self.raw, AckKind::Nak(Some(pause).filter(|pause| !pause.is_zero()))).await;
     }
 }
 
 impl Durable {
-    /// Reads the messages; lays those aside that are no events.
-    pub(crate) async fn read(&self, batch: Vec<jetstream::Message>) -> (Vec<InHand>, Vec<Delivery>) {
-        let mut in_hand = Vec::with_capacity(batch.len());
-        let mut deliveries = Vec::with_capacity(batch.len());
-        for raw in batch {
-            let Ok(info) = raw.info() else {
-                tracing::error!(subject = %raw.subject, "what a consumer delivered is no message of JetStream");
-                continue;
-            };
-            let delivered = u64::try_from(info.delivered).unwrap_or(1);
-            let stream_sequence = info.stream_sequence;
-            match Delivery::read(&raw.message, delivered, stream_sequence) {
-                Ok(delivery) => {
-                    deliveries.push(delivery);
-                    in_hand.push(InHand { raw, stream_sequence, delivered });
-                }
-                Err(error) => self.bury(&raw, &error.to_string(), Cause::Unreadable).await,
-            }
-        }
-        (in_hand, deliveries)
-    }
-
-    pub(crate) async fn settle(&self, message: &InHand, verdict: Verdict, limits: Limits) {
+    pub(crate) async fn settle(
+        &self,
+        message: &InHand,
+        verdict: Verdict,
+        cause: Cause,
+    ) -> Result<(), PublishError> {
         match verdict {
             Verdict::Done => answer(&message.raw, AckKind::Ack).await,
-            Verdict::Again(_) if limits.is_last(message.delivered) => {
-                self.give_up(message, "it was put off every time").await;
-            }
-            Verdict::Again(pause) => answer(&message.raw, AckKind::Nak(Some(pause))).await,
-            Verdict::Dead(reason) => self.bury(&message.raw, &reason, Cause::Verdict).await,
+            Verdict::Dead(reason) => self.bury(message, &reason, cause).await?,
         }
+        Ok(())
     }
 
-    /// The handler failed over this message.
-    pub(crate) async fn fail(&self, message: &InHand, reason: &str, limits: Limits) {
+    /// The message is at fault.
+    pub(crate) async fn fail(
+        &self,
+        message: &InHand,
+        reason: &str,
+        limits: Limits,
+    ) -> Result<(), PublishError> {
         if limits.is_last(message.delivered) {
-            self.give_up(message, reason).await;
-        } else {
-            let pause = self.settings.retry_after(message.delivered);
-            answer(&message.raw, AckKind::Nak(Some(pause))).await;
+            let reason = format!("not handled in {} deliveries: {reason}", message.delivered);
+            return self.bury(message, &reason, Cause::Deliveries).await;
         }
-    }
-
-    async fn give_up(&self, message: &InHand, reason: &str) {
-        let reason = format!("not handled in {} deliveries: {reason}", message.delivered);
-        self.bury(&message.raw, &reason, Cause::Deliveries).await;
+        message.give_back(self.settings.retry_after(message.delivered)).await;
+        Ok(())
     }
 
     /// Lays a message aside, and only when that is certain takes it from the stream.
-    async fn bury(&self, raw: &jetstream::Message, reason: &str, cause: Cause) {
-        let Self { bus, stream, consumer, settings } = self;
-        let Ok(info) = raw.info() else { return };
+    async fn bury(&self, message: &InHand, reason: &str, cause: Cause) -> Result<(), PublishError> {
+        let Self { bus, stream, consumer, .. } = self;
+        let InHand { raw, stream_sequence: sequence, stored_at, delivered, .. } = message;
         let grave = Grave {
             stream,
             consumer,
-            sequence: info.stream_sequence,
-            stored_at: info.published.unix_timestamp_nanos(),
-            delivered: u64::try_from(info.delivered).unwrap_or(1),
+            sequence: *sequence,
+            stored_at: *stored_at,
+            delivered: *delivered,
             subject: &raw.subject,
         };
-        match bus.bury(&grave, raw.headers.as_ref(), raw.payload.clone(), reason, cause).await {
-            Ok(()) => answer(raw, AckKind::Term).await,
-            Err(error) => {
-                tracing::error!(%consumer, %error, "a dead letter could not be stored");
-                answer(raw, AckKind::Nak(Some(settings.retry_max))).await;
-            }
-        }
+        bus.bury(&grave, raw.headers.as_ref(), raw.payload.clone(), reason, cause).await?;
+        answer(raw, AckKind::Term).await;
+        Ok(())
     }
 }
 
 /// Tells the server. If it does not hear it, it delivers the message again after its time-out.
 pub(crate) async fn answer(message: &jetstream::Message, kind: AckKind) {
-    let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
+    let deadline = Instant::now() + ANSWER_WITHIN;
     match until(deadline, message.ack_with(kind)).await {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::warn!(%error, "a message could not be answered"),

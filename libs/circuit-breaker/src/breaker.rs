@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
-use stampede_deadline::Clock;
+use stampede_deadline::{Clock, Moment};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::machine::Machine;
+use crate::silence::Silence;
 use crate::{Change, Forced, Outcome, Policy, Refused, Snapshot, State};
 
 /// A circuit breaker. Clones are handles of one and the same.
@@ -30,6 +31,7 @@ const LANES_MAX: usize = 8;
 
 struct Shared {
     machine: Machine,
+    silence: Silence,
     handles: AtomicUsize,
     clock: Clock,
     /// Wakes calls that wait for an inner service to get ready when the circuit opens.
@@ -61,7 +63,8 @@ impl CircuitBreaker {
                 on_change(change);
             }),
         );
-        let shared = Shared { machine, handles: AtomicUsize::new(1), clock, opened };
+        let silence = Silence::new(machine.lanes());
+        let shared = Shared { machine, silence, handles: AtomicUsize::new(1), clock, opened };
         Self(Arc::new(Handle { shared: Arc::new(shared), lane: 0 }))
     }
 
@@ -72,7 +75,7 @@ impl CircuitBreaker {
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit, Refused> {
         let generation = self.0.shared.machine.admit(|| self.0.shared.clock.now())?;
-        Ok(Permit { handle: Arc::clone(&self.0), generation, life: Life::Waiting })
+        Ok(Permit { handle: Arc::clone(&self.0), generation, life: Life::Waiting, waits_since: None })
     }
 
     /// Holds the circuit open or closed whatever the calls say, or hands it back with `None`: from forced open it goes
@@ -81,8 +84,8 @@ impl CircuitBreaker {
         self.0.shared.machine.force(forced, self.0.shared.clock.now());
     }
 
-    /// Puts another policy in the place of the present one. A closed circuit counts anew; an open one stays open for as
-    /// long as it was going to.
+    /// Puts another policy in the place of the present one. What was counted stays, unless the window differs so much that
+    /// it is counted in other buckets; an open circuit stays open for as long as if it had opened with this policy.
     pub fn set_policy(&self, policy: Policy) {
         self.0.shared.machine.set_policy(policy);
     }
@@ -111,6 +114,17 @@ impl CircuitBreaker {
     }
 }
 
+impl Shared {
+    /// Whether the callee hangs, judged by a call without an answer that waited since then.
+    #[cold]
+    fn is_hanging(&self, waits_since: Option<Moment>) -> bool {
+        let policy = self.machine.policy();
+        policy.hangs_after.is_some_and(|hangs_after| {
+            self.silence.is_hang(waits_since, self.clock.now(), hangs_after, policy.trip.window())
+        })
+    }
+}
+
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("CircuitBreaker").field(&self.snapshot()).finish()
@@ -126,6 +140,8 @@ pub struct Permit {
     handle: Arc<Handle>,
     generation: u64,
     life: Life,
+    /// Since it was found that there is no answer yet.
+    waits_since: Option<Moment>,
 }
 
 /// Where a call is in its life.
@@ -145,6 +161,14 @@ impl Permit {
         self.settle(outcome);
     }
 
+    /// The callee has not answered yet.
+    #[inline]
+    pub(crate) fn waits(&mut self) {
+        if self.waits_since.is_none() {
+            self.waits_since = Some(self.handle.shared.clock.now());
+        }
+    }
+
     /// Runs the callee's code.
     pub(crate) fn guard<T>(&mut self, run: impl FnOnce() -> T) -> T {
         self.life = Life::Running;
@@ -157,13 +181,27 @@ impl Permit {
     pub(crate) fn settle(&mut self, outcome: Outcome) {
         self.life = Life::Over;
         let Handle { shared, lane } = &*self.handle;
+        let outcome = match outcome {
+            Outcome::Success => {
+                shared.silence.end(*lane, self.waits_since.map(|_| shared.clock.now()));
+                outcome
+            }
+            Outcome::Unanswered if shared.is_hanging(self.waits_since) => Outcome::Failure,
+            Outcome::Unanswered | Outcome::Neutral => Outcome::Neutral,
+            Outcome::Failure => {
+                // It may have been the end of its time; then it was silence as well.
+                shared.is_hanging(self.waits_since);
+                outcome
+            }
+        };
         shared.machine.settle(*lane, self.generation, outcome, || shared.clock.now());
     }
 
     #[cold]
     fn abandon(&mut self) {
         let panicked = self.life == Life::Running || std::thread::panicking();
-        self.settle(if panicked { Outcome::Failure } else { self.handle.shared.machine.when_dropped() });
+        let when_dropped = || self.handle.shared.machine.policy().when_dropped;
+        self.settle(if panicked { Outcome::Failure } else { when_dropped() });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
@@ -50,7 +50,10 @@ where
         match self.project().state.project() {
             StateProjection::Refused { refused } => Poll::Ready(Err(Error::Open(*refused))),
             StateProjection::Running { answer, permit, classify } => {
-                let answer = ready!(permit.guard(|| answer.poll(cx)));
+                let Poll::Ready(answer) = permit.guard(|| answer.poll(cx)) else {
+                    permit.waits();
+                    return Poll::Pending;
+                };
                 permit.settle(classify.classify(&answer));
                 Poll::Ready(answer.map_err(Error::Inner))
             }

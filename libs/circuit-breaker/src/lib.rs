@@ -7,6 +7,7 @@ mod layer;
 mod machine;
 mod policy;
 mod service;
+mod silence;
 mod state;
 mod sync;
 mod tally;

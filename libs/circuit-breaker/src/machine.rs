@@ -12,6 +12,7 @@ mod tests;
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use stampede_deadline::Moment;
@@ -38,6 +39,10 @@ struct Slow {
     probes: u32,
     successes: u32,
     opened: u64,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,9 +151,9 @@ impl Machine {
         }
     }
 
-    /// What a dropped call counts as.
-    pub fn when_dropped(&self) -> Outcome {
-        self.lock().policy.when_dropped
+    /// The policy that is in force.
+    pub fn policy(&self) -> Policy {
+        self.lock().policy
     }
 
     /// Holds the circuit open or closed, or hands it back: from forced open it goes on half-open, from forced closed
@@ -169,14 +174,19 @@ impl Machine {
         }
     }
 
-    /// A closed circuit counts anew; an open one stays open for as long as it was going to.
+    /// What was counted stays, unless it was counted in buckets of another width; and an open circuit stays open for as
+    /// long as if it had opened with this policy.
     pub fn set_policy(&self, policy: Policy) {
         let slow = &mut *self.lock();
-        slow.policy = policy;
+        let before = std::mem::replace(&mut slow.policy, policy);
         let word = self.word();
-        if word.mode() == Mode::Closed {
+        if word.mode() == Mode::Closed && !before.trip.scale().counts_like(policy.trip.scale()) {
             self.begin(slow, Mode::Closed, word.generation() + 1);
         }
+        let opened_at =
+            self.retry_at.load(Ordering::Relaxed).saturating_sub(nanos(before.opening(slow.failed_rounds)));
+        let retry_at = opened_at.saturating_add(nanos(policy.opening(slow.failed_rounds)));
+        self.retry_at.store(retry_at, Ordering::Relaxed);
     }
 
     pub fn snapshot(&self, now: Moment) -> Snapshot {
@@ -273,7 +283,7 @@ impl Machine {
         }
         slow.probes -= 1;
         match outcome {
-            Outcome::Neutral => {}
+            Outcome::Neutral | Outcome::Unanswered => {}
             Outcome::Failure => {
                 slow.failed_rounds = slow.failed_rounds.saturating_add(1);
                 self.change(slow, Mode::Open, Why::ProbeFailed, now);

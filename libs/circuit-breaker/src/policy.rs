@@ -81,6 +81,14 @@ impl Trip {
         }
     }
 
+    /// For how long calls are remembered; failures in a row have no window.
+    pub(crate) fn window(&self) -> Option<Duration> {
+        match self.0 {
+            Rule::Consecutive { .. } => None,
+            Rule::Rate { scale, .. } => Some(scale.window()),
+        }
+    }
+
     pub(crate) fn is_due(&self, counts: Counts) -> bool {
         match self.0 {
             Rule::Consecutive { failures } => counts.failures >= failures,
@@ -100,6 +108,7 @@ pub struct Policy {
     pub(crate) probes_max: u32,
     pub(crate) successes_to_close: u32,
     pub(crate) when_dropped: Outcome,
+    pub(crate) hangs_after: Option<Duration>,
 }
 
 impl Policy {
@@ -113,6 +122,7 @@ impl Policy {
             probes_max: 1,
             successes_to_close: 1,
             when_dropped: Outcome::Neutral,
+            hangs_after: None,
         }
     }
 
@@ -142,10 +152,18 @@ impl Policy {
     }
 
     /// What a call that is dropped before its answer counts as. Neutral, where callers leave for reasons of their
-    /// own; a failure, where what drops them is a time-out outside of the circuit.
+    /// own; a failure, where what drops them is a timeout outside of the circuit; unanswered, where it may be either.
     #[must_use]
     pub fn when_dropped(self, outcome: Outcome) -> Self {
         Self { when_dropped: outcome, ..self }
+    }
+
+    /// Calls that end [unanswered](Outcome::Unanswered) are failures once calls have waited for `silence` in all without any
+    /// answer, and without a break longer than the window. Calls that waited for less than a quarter of it and less than a
+    /// second are left out. Without this setting none are counted.
+    #[must_use]
+    pub fn hangs_after(self, silence: Duration) -> Self {
+        Self { hangs_after: Some(silence), ..self }
     }
 
     /// How long the circuit stays open after so many failed rounds of probes.

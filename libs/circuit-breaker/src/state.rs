@@ -31,8 +31,11 @@ pub enum Outcome {
     Success,
     /// The callee is not: it did not answer, or said that it could not.
     Failure,
-    /// The call says nothing about the callee: the request was wrong, or its sender left. It is not counted.
+    /// The call says nothing about the callee: the request was wrong, for example. It is not counted.
     Neutral,
+    /// The caller left before there was an answer, or its time was over. Not counted either, but a failure as soon as the
+    /// callee hangs, as defined by the policy ([`Policy::hangs_after`](crate::Policy::hangs_after)).
+    Unanswered,
 }
 
 /// Why a circuit changed its state.

@@ -44,6 +44,16 @@ impl Scale {
         Self { shift, buckets: nanos.div_ceil(1 << shift) as i32 }
     }
 
+    pub fn window(&self) -> Duration {
+        Duration::from_nanos(u64::from(self.buckets.unsigned_abs()) << self.shift)
+    }
+
+    /// Whether what was counted with one can be read with the other: the buckets are as wide, and of a longer window there
+    /// are more.
+    pub fn counts_like(self, other: Self) -> bool {
+        self.shift == other.shift
+    }
+
     /// The number of the bucket that is filled at a moment; wraps.
     fn slot(shift: u32, now: impl FnOnce() -> Moment) -> u32 {
         if shift == CONSECUTIVE.shift { 0 } else { (now().as_nanos() >> shift) as u32 & SLOT_MASK }
@@ -214,7 +224,7 @@ fn after(bucket: Bucket, generation: u8, slot: u32, shift: u32, outcome: Outcome
             Some(Bucket { successes: filled.successes + 1, ..filled })
         }
         Outcome::Success if filled.failures > 0 => Some(Bucket { failures: 0, ..filled }),
-        Outcome::Success | Outcome::Neutral => None,
+        Outcome::Success | Outcome::Neutral | Outcome::Unanswered => None,
     }
 }
 

@@ -34,10 +34,16 @@ pub struct Session {
 #[serde(deny_unknown_fields)]
 pub struct NewVenue {
     /// Name.
-    #[schema(max_length = 200)]
+    #[schema(
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     pub name: String,
     /// City.
-    #[schema(max_length = 200)]
+    #[schema(
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     pub city: String,
 }
 
@@ -46,10 +52,14 @@ pub struct NewVenue {
 #[serde(deny_unknown_fields)]
 pub struct NewSection {
     /// Name, unique in the show.
-    #[schema(max_length = 100)]
+    #[schema(
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     pub name: String,
     /// Price of one seat in minor units.
-    #[schema(minimum = 0)]
+    #[serde(deserialize_with = "crate::whole::deserialize")]
+    #[schema(minimum = 0, maximum = 100_000_000_000i64)]
     pub price: i64,
     /// How people sit.
     pub seating: Seating,
@@ -60,10 +70,13 @@ pub struct NewSection {
 #[serde(deny_unknown_fields)]
 pub struct NewShow {
     /// Unique short name: lower-case letters, digits and dashes.
-    #[schema(example = "club-night", pattern = "^[a-z0-9-]{1,64}$")]
+    #[schema(example = "cellar-night", pattern = "^[a-z0-9-]{1,64}$")]
     pub slug: String,
     /// Title.
-    #[schema(max_length = 200)]
+    #[schema(
+        max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     pub title: String,
     /// The venue; made when its name and city are new.
     pub venue: NewVenue,
@@ -76,6 +89,7 @@ pub struct NewShow {
     /// Currency of every price.
     pub currency: Currency,
     /// One or more, at most 100, with at most 5,000 rows of numbered seats and 200,000 seats and places in all.
+    #[schema(min_items = 1, max_items = 100)]
     pub sections: Vec<NewSection>,
     /// Absent: seats are held without a pass.
     pub lobby: Option<LobbyRules>,
@@ -260,15 +274,14 @@ pub struct Draw {
 }
 
 /// Seats to hold: a section and a quantity, or chosen seats.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewHold {
     /// With `quantity`: the best seats of this section.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub section: Option<SectionId>,
     /// With `section`: how many.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 8)]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::whole::optional")]
     pub quantity: Option<u32>,
     /// Instead: exactly these seats, all in one block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -301,10 +314,14 @@ pub struct Hold {
 #[serde(deny_unknown_fields)]
 pub struct NewBuyer {
     /// Name on the tickets.
-    #[schema(max_length = 200, example = "Ada Lovelace")]
+    #[schema(
+        max_length = 200,
+        example = "Ada Lovelace",
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     pub name: String,
     /// Where the tickets are sent.
-    #[schema(max_length = 254, example = "ada@example.org", format = "email")]
+    #[schema(schema_with = crate::described::email)]
     pub email: String,
 }
 
@@ -313,7 +330,7 @@ pub struct NewBuyer {
 #[serde(deny_unknown_fields)]
 pub struct NewPayment {
     /// A token from the payment provider; card data never comes here.
-    #[schema(max_length = 200, example = "tok_…")]
+    #[schema(max_length = 200, example = "tok_works_5f60718293a4b5010192f0c1a2b37c4d", pattern = "^[!-~]+$")]
     pub card_token: String,
 }
 

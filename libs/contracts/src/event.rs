@@ -28,21 +28,26 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, utoipa::ToSchema)]
 pub struct Row {
     /// Label on the floor, for example `C`.
-    #[schema(example = "C", max_length = 16)]
+    #[schema(
+        example = "C",
+        max_length = 16,
+        pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$"
+    )]
     pub label: String,
     /// Seats in it, numbered from 1.
     #[schema(minimum = 1, maximum = 1000)]
+    #[serde(deserialize_with = "crate::whole::deserialize")]
     pub seats: u32,
 }
 
 /// How people sit in a section.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Seating {
     /// Numbered seats, the best row first.
     Rows(Vec<Row>),
     /// So many places without numbers.
-    GeneralAdmission(u32),
+    GeneralAdmission(#[serde(deserialize_with = "crate::whole::deserialize")] u32),
 }
 
 /// Rows of numbered seats in a show, at most, over all its sections.
@@ -92,12 +97,15 @@ pub struct LobbyRules {
     pub opens_at: Timestamp,
     /// People admitted a second, at most.
     #[schema(minimum = 1, maximum = 10_000)]
+    #[serde(deserialize_with = "crate::whole::deserialize")]
     pub rate_per_second: u32,
     /// Shopping slots in use at once, at most.
     #[schema(minimum = 1, maximum = 100_000)]
+    #[serde(deserialize_with = "crate::whole::deserialize")]
     pub slots_max: u32,
     /// How long a shopping slot lasts, in seconds.
     #[schema(minimum = 10, maximum = 3600)]
+    #[serde(deserialize_with = "crate::whole::deserialize")]
     pub slot_seconds: u32,
 }
 

@@ -215,7 +215,7 @@ impl FromStr for SeatId {
     }
 }
 
-as_string!(SeatId, "^b[1-9][0-9]*-[0-9]+$", "b1042-17");
+as_string!(SeatId, "^b[1-9][0-9]{0,17}-(0|[1-9][0-9]{0,3})$", "b1042-17");
 
 /// A hold on seats of one block.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -264,7 +264,7 @@ impl FromStr for HoldId {
     }
 }
 
-as_string!(HoldId, "^hld_b[1-9][0-9]*_[0-9a-f]{32}$", "hld_b1042_5f60718293a4b50192f0c1a2b37c4d8e");
+as_string!(HoldId, "^hld_b[1-9][0-9]{0,17}_[0-9a-f]{32}$", "hld_b1042_5f60718293a4b50192f0c1a2b37c4d8e");
 
 #[cfg(test)]
 mod tests {

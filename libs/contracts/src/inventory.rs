@@ -37,6 +37,9 @@ pub struct PlaceHold {
     pub key: String,
     /// HMAC of path and body, 64 hexadecimal digits: the same key with another one is `key_reused`.
     pub fingerprint: String,
+    /// The same by keys that this one replaces, or that will replace it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_fingerprints: Vec<String>,
     /// The show.
     pub show: ShowId,
     /// The seats.
@@ -278,6 +281,7 @@ mod tests {
             session: SessionId::new(),
             key: "k1".into(),
             fingerprint: "00".into(),
+            other_fingerprints: Vec::new(),
             show: ShowId::new(),
             want: Want::Best { section: SectionId::new(), quantity: 2 },
             pass: None,

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod command;
+mod described;
 pub mod event;
 pub mod function;
 pub mod header;
@@ -17,6 +18,7 @@ pub mod schema;
 pub mod signed;
 pub mod timestamp;
 pub mod topology;
+pub mod whole;
 
 pub use event::Event;
 pub use function::{Class, Function, Guarantee, Repeatable};
@@ -27,6 +29,6 @@ pub use id::{
 };
 pub use key::HasKey;
 pub use money::{Currency, Money};
-pub use problem::{Code, Problem};
+pub use problem::{Code, Problem, Refusal};
 pub use route::Route;
 pub use timestamp::Timestamp;

@@ -100,10 +100,14 @@ codes! {
     OrderFailed, "order_failed", 409, "The order failed; nothing was charged.";
     /// Another show goes by this name.
     ShowExists, "show_exists", 409, "Another show goes by this slug.";
+    /// Each part makes sense, all together do not.
+    Contradiction, "contradiction", 409, "Parts of the request contradict each other, or the clock.";
     /// Something else in the way.
     Conflict, "conflict", 409, "The present state does not allow this.";
     /// Too many bytes.
     TooLarge, "too_large", 413, "The request is too large.";
+    /// Its address alone.
+    UriTooLong, "uri_too_long", 414, "The address of the request is too long.";
     /// Not JSON by its header.
     UnsupportedMediaType, "unsupported_media_type", 415, "Send application/json.";
     /// Readable, but not sensible.
@@ -112,18 +116,40 @@ codes! {
     KeyReused, "key_reused", 422, "This Idempotency-Key was used for another request.";
     /// Chosen seats in several blocks.
     SeatsSpanBlocks, "seats_span_blocks", 422, "The chosen seats do not lie in one block.";
-    /// Its address or header fields.
-    HeadTooLarge, "head_too_large", 431, "The address or the header fields of the request are too large.";
+    /// Its header fields.
+    HeadTooLarge, "head_too_large", 431, "The header fields of the request are too large.";
     /// A quota is used up.
     RateLimited, "rate_limited", 429, "Too many requests.";
     /// A fault of ours.
     Internal, "internal", 500, "Something went wrong on our side.";
+    /// An unknown method or transfer coding.
+    NotImplemented, "not_implemented", 501, "The method or transfer coding is not implemented.";
     /// A part that is needed is away.
     Unavailable, "unavailable", 503, "A part that this call needs is not available.";
     /// A queue is full.
     Busy, "busy", 503, "Too busy to take this now.";
     /// No answer in time.
     DeadlineExceeded, "deadline_exceeded", 504, "There was no answer within the deadline.";
+}
+
+impl Code {
+    /// Whether it is a decision about the matter itself: business, a 4xx, the same however often one asks. The other
+    /// 4xx are about the request on its way: too early, too many, of another version.
+    pub const fn is_refusal(self) -> bool {
+        let is_about_the_way = matches!(
+            self,
+            Self::MalformedRequest
+                | Self::DeadlineMalformed
+                | Self::RouteNotFound
+                // What a responder says of a function that it does not know.
+                | Self::NotFound
+                | Self::MethodNotAllowed
+                | Self::RequestTimeout
+                | Self::KeyInProgress
+                | Self::RateLimited
+        );
+        self.status() < 500 && !is_about_the_way
+    }
 }
 
 impl std::fmt::Display for Code {
@@ -215,6 +241,34 @@ impl Problem {
     }
 }
 
+/// A problem that is a [decision](Code::is_refusal), and so final. Nothing else becomes one: who holds a refusal need not
+/// ask whether trying again would help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct Refusal(Box<Problem>);
+
+impl Refusal {
+    /// The stable word to branch on.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+}
+
+impl TryFrom<Problem> for Refusal {
+    /// The problem, which decides nothing.
+    type Error = Problem;
+
+    fn try_from(problem: Problem) -> Result<Self, Problem> {
+        if problem.code.is_refusal() { Ok(Self(Box::new(problem))) } else { Err(problem) }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        *refusal.0
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -243,6 +297,19 @@ mod tests {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
             assert!((400..600).contains(&code.status()), "{code}");
         }
+    }
+
+    #[test]
+    fn no_problem_that_may_pass_becomes_a_refusal() {
+        for code in Code::ALL {
+            let problem = Problem::new(*code);
+            let passes = problem.retry_after.is_some() || !(400..500).contains(&code.status());
+            let refusal = Refusal::try_from(problem.clone());
+            assert!(!passes || refusal == Err(problem), "{code}");
+        }
+        let refusal = |code| Refusal::try_from(Problem::new(code)).map(|refusal| refusal.code());
+        assert_eq!(refusal(Code::HoldGone), Ok(Code::HoldGone));
+        assert_eq!(refusal(Code::KeyInProgress), Err(Problem::new(Code::KeyInProgress)));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A pass and a ticket code are such texts. Only the signer has the private key; whoever verifies needs the
 //! public one and no network. The prefix is signed too, so a pass is never taken for a ticket.
 
+use std::str::FromStr;
+
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use ring::{
     digest,
@@ -103,6 +105,14 @@ impl SigningKey {
     }
 }
 
+impl FromStr for SigningKey {
+    type Err = InvalidKey;
+
+    fn from_str(hex: &str) -> Result<Self, InvalidKey> {
+        Self::from_seed_hex(hex)
+    }
+}
+
 /// A public key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VerifyingKey {
@@ -159,6 +169,14 @@ impl VerifyingKey {
             .map_err(|_| Forged)?;
         let claims = BASE64.decode(claims.ok_or(Forged)?).map_err(|_| Forged)?;
         serde_json::from_slice(&claims).map_err(|_| Forged)
+    }
+}
+
+impl FromStr for VerifyingKey {
+    type Err = InvalidKey;
+
+    fn from_str(hex: &str) -> Result<Self, InvalidKey> {
+        Self::from_hex(hex)
     }
 }
 

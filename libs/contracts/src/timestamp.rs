@@ -4,9 +4,17 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+use time::{
+    OffsetDateTime, UtcOffset,
+    format_description::well_known::Rfc3339,
+    macros::{datetime, format_description},
+};
 
-/// A point in time, exact to the millisecond.
+const FIRST: OffsetDateTime = datetime!(0000-01-01 00:00 UTC);
+const LAST: OffsetDateTime = datetime!(9999-12-31 23:59:59.999 UTC);
+
+/// A point in time, exact to the millisecond. Its year, in UTC, has four digits: that is what RFC 3339 can write and every
+/// database can store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(OffsetDateTime);
 
@@ -26,9 +34,14 @@ impl Timestamp {
         self.0.unix_timestamp() * 1_000 + self.0.millisecond() as i64
     }
 
-    /// From milliseconds since the Unix epoch; `None` beyond the year 9999.
+    /// From milliseconds since the Unix epoch; `None` before the year 0 and after the year 9999.
     pub fn from_unix_millis(millis: i64) -> Option<Self> {
-        OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok().map(Self)
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok().and_then(Self::checked)
+    }
+
+    fn checked(time: OffsetDateTime) -> Option<Self> {
+        let utc = time.checked_to_offset(UtcOffset::UTC)?;
+        (0..=9_999).contains(&utc.year()).then(|| utc.into())
     }
 
     /// What a database stores.
@@ -45,7 +58,7 @@ impl Timestamp {
 impl From<OffsetDateTime> for Timestamp {
     // Cut to milliseconds, so that a value is equal to itself after a trip over a wire.
     fn from(time: OffsetDateTime) -> Self {
-        let utc = time.to_offset(time::UtcOffset::UTC);
+        let utc = time.to_offset(UtcOffset::UTC);
         Self(utc.replace_millisecond(utc.millisecond()).unwrap_or(utc))
     }
 }
@@ -60,7 +73,8 @@ impl std::ops::Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, span: Duration) -> Self {
-        (self.0 + span).into()
+        let moved = self.0.saturating_add(time::Duration::try_from(span).unwrap_or(time::Duration::MAX));
+        Self::checked(moved).unwrap_or(Self(LAST))
     }
 }
 
@@ -68,7 +82,8 @@ impl std::ops::Sub<Duration> for Timestamp {
     type Output = Self;
 
     fn sub(self, span: Duration) -> Self {
-        (self.0 - span).into()
+        let moved = self.0.saturating_sub(time::Duration::try_from(span).unwrap_or(time::Duration::MAX));
+        Self::checked(moved).unwrap_or(Self(FIRST))
     }
 }
 
@@ -90,7 +105,7 @@ impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        OffsetDateTime::parse(text, &Rfc3339).map(Self::from).map_err(|_| InvalidTimestamp)
+        OffsetDateTime::parse(text, &Rfc3339).ok().and_then(Self::checked).ok_or(InvalidTimestamp)
     }
 }
 
@@ -142,5 +157,27 @@ mod tests {
             "2027-01-31T21:00:00+01:00".parse::<Timestamp>().unwrap().to_string(),
             "2027-01-31T20:00:00.000Z"
         );
+    }
+
+    #[test]
+    fn what_a_database_cannot_store_is_no_time() {
+        for millis in [i64::MIN, -300_000_000_000_000, -62_167_219_200_001, 253_402_300_800_000, i64::MAX] {
+            assert_eq!(Timestamp::from_unix_millis(millis), None, "{millis}");
+        }
+        for text in ["0000-01-01T00:00:00+23:59", "9999-12-31T23:59:59-00:01", "-0001-01-01T00:00:00Z"] {
+            assert_eq!(text.parse::<Timestamp>(), Err(InvalidTimestamp), "{text}");
+        }
+        for time in [FIRST, LAST].map(Timestamp) {
+            assert_eq!(time.to_string().parse(), Ok(time));
+            assert_eq!(Timestamp::from_unix_millis(time.unix_millis()), Some(time));
+        }
+    }
+
+    #[test]
+    fn beyond_the_last_time_there_is_the_last_time() {
+        for span in [Duration::from_millis(1), Duration::MAX] {
+            assert_eq!(Timestamp(LAST) + span, Timestamp(LAST));
+            assert_eq!(Timestamp(FIRST) - span, Timestamp(FIRST));
+        }
     }
 }

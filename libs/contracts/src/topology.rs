@@ -5,6 +5,12 @@
 
 use std::time::Duration;
 
+use crate::Function;
+use crate::inventory::{
+    AttachHold, ClosePass, ConfirmHold, DetachHold, FreeHold, GetHold, Hold, ReleaseHold,
+};
+use crate::orders::{Buyer, Card};
+
 /// Who takes messages away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
@@ -241,19 +247,27 @@ pub const BUCKETS: &[Bucket] = &[
 /// Every user: one a service with only its subjects, and the operator.
 pub fn users() -> Vec<User> {
     let mut users = vec![
-        // The public door asks inventory, and reads heartbeats and dead letters.
-        rights("gateway").publish(&["rpc.inventory.>"]).subscribe(&["oam.heartbeat.*.*"]).reads_messages(DLQ),
-        rights("lobby").publish(&["rpc.inventory.any.close_pass"]).replays(EVT_INVENTORY),
-        rights("catalog").publish(&["evt.catalog.>"]).replays(EVT_INVENTORY).asks_about(EVT_CATALOG),
+        // The public door holds seats, and reads heartbeats and dead letters. What belongs to an order is for `orders`.
+        rights("gateway")
+            .calls("rpc.inventory.*", &[Hold::NAME, GetHold::NAME, ReleaseHold::NAME])
+            .subscribe(&["oam.heartbeat.*.*"])
+            .reads_messages(DLQ),
+        rights("lobby").calls("rpc.inventory.any", &[ClosePass::NAME]).replays(EVT_INVENTORY),
+        rights("catalog").publish(&["evt.catalog.show.v1.>"]).replays(EVT_INVENTORY).asks_about(EVT_CATALOG),
         rights("inventory")
-            .publish(&["evt.inventory.>"])
-            .answers("rpc.inventory.>")
-            .asks_about(EVT_INVENTORY),
+            .publish(&["evt.inventory.block.v1.>", "evt.inventory.layout.v1.>", "evt.inventory.pass.v1.>"])
+            .answers("rpc.inventory.*.*")
+            .asks_about(EVT_INVENTORY)
+            .reads_messages(EVT_INVENTORY),
         rights("orders")
-            .publish(&["cmd.payments.>", "cmd.notify.>", "evt.orders.>", "rpc.inventory.>"])
-            .answers("rpc.orders.>"),
-        rights("payments").publish(&["evt.payments.>", "rpc.orders.card"]),
-        rights("notify").publish(&["evt.notify.>", "rpc.orders.buyer"]),
+            .publish(&["cmd.payments.>", "cmd.notify.>", "evt.orders.order.v1.>"])
+            .calls(
+                "rpc.inventory.any",
+                &[AttachHold::NAME, DetachHold::NAME, ConfirmHold::NAME, FreeHold::NAME],
+            )
+            .answers("rpc.orders.*"),
+        rights("payments").publish(&["evt.payments.result.v1.>"]).calls("rpc.orders", &[Card::NAME]),
+        rights("notify").publish(&["evt.notify.mail.v1.>"]).calls("rpc.orders", &[Buyer::NAME]),
     ];
     for user in &mut users {
         let name = user.name;
@@ -300,6 +314,12 @@ impl User {
         self
     }
 
+    /// These functions and no others of the same service.
+    fn calls(self, service: &str, functions: &[&str]) -> Self {
+        let subjects: Vec<String> = functions.iter().map(|name| format!("{service}.{name}")).collect();
+        self.publish(&subjects.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     fn subscribe(mut self, subjects: &[&str]) -> Self {
         self.subscribe.extend(subjects.iter().map(|subject| (*subject).to_owned()));
         self
@@ -315,7 +335,7 @@ impl User {
         self.publish(&[&format!("$JS.API.STREAM.INFO.{stream}")])
     }
 
-    /// One message at a time, by its number.
+    /// One message at a time, by its number, or the last under a subject.
     fn reads_messages(self, stream: &str) -> Self {
         self.publish(&[&format!("$JS.API.STREAM.MSG.GET.{stream}")])
     }
@@ -391,13 +411,19 @@ mod tests {
     }
 
     #[test]
-    fn only_payments_asks_for_cards_and_only_notify_for_buyers() {
+    fn no_service_has_a_right_to_functions_or_events_that_it_does_not_name() {
         for user in users().iter().filter(|user| user.name != "operator") {
-            for (subject, owner) in [("rpc.orders.card", "payments"), ("rpc.orders.buyer", "notify")] {
-                let may = user.publish.iter().any(|right| right == subject);
-                assert_eq!(may, user.name == owner, "{} {subject}", user.name);
+            for right in user.publish.iter().filter(|right| !right.starts_with('$')) {
+                let tokens: Vec<&str> = right.split('.').collect();
+                let named = match tokens.as_slice() {
+                    ["rpc", _, .., function] => !["*", ">"].contains(function),
+                    ["evt", owner, _noun, version, ">"] => *owner == user.name && version.starts_with('v'),
+                    ["cmd", "payments" | "notify", ">"] => user.name == "orders",
+                    ["dlq" | "oam", ..] => true,
+                    _ => false,
+                };
+                assert!(named, "{} {right}", user.name);
             }
-            assert!(!user.publish.iter().any(|right| right == ">" || right == "rpc.>"), "{}", user.name);
         }
     }
 }

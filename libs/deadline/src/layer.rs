@@ -49,6 +49,7 @@ pub enum InvalidLimits {
 /// the function given here, so that this crate knows nothing of the shape of errors.
 pub struct DeadlineLayer<B> {
     pub(crate) default: Duration,
+    pub(crate) min: Duration,
     pub(crate) max: Duration,
     pub(crate) respond: fn(Refusal) -> Response<B>,
 }
@@ -71,8 +72,16 @@ impl<B> DeadlineLayer<B> {
         } else if default > max {
             Err(InvalidLimits::DefaultAboveMax)
         } else {
-            Ok(Self { default, max, respond })
+            Ok(Self { default, min: Duration::ZERO, max, respond })
         }
+    }
+
+    /// Lengthens shorter deadlines to `min`, as longer ones are shortened to the maximum: a client that leaves no time
+    /// for a response costs work and gets a 504. The maximum takes precedence.
+    #[must_use]
+    pub fn at_least(mut self, min: Duration) -> Self {
+        self.min = min.min(self.max);
+        self
     }
 }
 
@@ -97,6 +106,7 @@ impl<B> fmt::Debug for DeadlineLayer<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadlineLayer")
             .field("default", &self.default)
+            .field("min", &self.min)
             .field("max", &self.max)
             .finish_non_exhaustive()
     }

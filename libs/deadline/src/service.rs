@@ -25,7 +25,7 @@ impl<S, B> DeadlineService<S, B> {
             None => self.layer.default,
             Some(value) => parse_ms(value.to_str().map_err(|_not_text| Malformed::Left)?)?,
         };
-        Ok(Deadline::after(left.min(self.layer.max)))
+        Ok(Deadline::after(left.clamp(self.layer.min, self.layer.max)))
     }
 }
 
@@ -112,6 +112,13 @@ mod tests {
         assert_eq!(left_in_handler(Some("150")).await.body(), "150");
         assert_eq!(left_in_handler(Some("1999")).await.body(), "1999");
         assert_eq!(left_in_handler(Some("600000")).await.body(), "2000");
+        let handler = service_fn(async |_: Request<()>| {
+            Ok::<_, Infallible>(Response::new(
+                current().map(|deadline| deadline.header().to_string()).unwrap(),
+            ))
+        });
+        let patient = layer().at_least(Duration::from_millis(100)).layer(handler);
+        assert_eq!(patient.oneshot(request(Some("1"))).await.unwrap().body(), "100");
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,7 +46,7 @@ pin_project! {
 
 /// Which attempt gave the answer.
 enum Giver {
-    First(Verdict),
+    First,
     Other,
 }
 
@@ -73,41 +73,53 @@ where
         }
     }
 
-    /// Asks every attempt. Ready with the answer of the call, or with the number of attempts that failed just now.
-    fn poll_attempts(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Result<(Answer<S, Req>, Giver), u32> {
-        let mut this = self.project();
-        let mut failed = 0;
-        if let Some(first) = this.first.as_mut().as_pin_mut()
+    /// Polls every attempt. Returns the answer of the call, or the number of attempts whose place another one is to take
+    /// now.
+    fn poll_attempts(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Result<(Answer<S, Req>, Giver), u32> {
+        let mut to_replace = 0;
+        if let Some(first) = self.as_mut().project().first.as_pin_mut()
             && let Poll::Ready(answer) = first.poll(cx)
         {
-            match this.classify.classify(&answer) {
-                Verdict::Another => *this.fallback = Some(answer),
-                verdict => return Ok((answer, Giver::First(verdict))),
+            match self.classify.classify(&answer) {
+                Verdict::Done => return Ok((answer, Giver::First)),
+                verdict => to_replace += self.as_mut().keep(answer, verdict),
             }
-            this.first.set(None);
-            failed += 1;
+            self.as_mut().project().first.set(None);
         }
         let mut n = 0;
-        while let Some(other) = this.others.get_mut(n) {
+        while let Some(other) = self.as_mut().project().others.get_mut(n) {
             match other.as_mut().poll(cx) {
                 Poll::Pending => {
                     n += 1;
                     continue;
                 }
                 // A service that breaks is not asked again.
-                Poll::Ready(Err(_never_ready)) => *this.left = 0,
-                Poll::Ready(Ok(answer)) => {
-                    if this.classify.classify(&answer) != Verdict::Another {
-                        other.span().record("won", true);
+                Poll::Ready(Err(_never_ready)) => *self.as_mut().project().left = 0,
+                Poll::Ready(Ok(answer)) => match self.classify.classify(&answer) {
+                    Verdict::Done => {
+                        self.others[n].span().record("won", true);
                         return Ok((answer, Giver::Other));
                     }
-                    *this.fallback = Some(answer);
-                    failed += 1;
-                }
+                    verdict => to_replace += self.as_mut().keep(answer, verdict),
+                },
             }
-            drop(this.others.remove(n));
+            drop(self.as_mut().project().others.remove(n));
         }
-        Err(failed)
+        Err(to_replace)
+    }
+
+    /// Keeps an answer that a better one may replace: it ends nothing that still runs. Returns how many attempts are to be
+    /// made in its place.
+    fn keep(self: Pin<&mut Self>, answer: Answer<S, Req>, verdict: Verdict) -> u32 {
+        let this = self.project();
+        if verdict != Verdict::Refused || this.fallback.is_none() {
+            *this.fallback = Some(answer);
+        }
+        if verdict == Verdict::Another {
+            return 1;
+        }
+        *this.left = 0;
+        0
     }
 
     /// Makes one more attempt, if the budget grants it; if it does not, the call goes on with those it has.
@@ -148,9 +160,7 @@ where
         if matches!(giver, Giver::Other) {
             this.hedge.count_won();
         }
-        if let (Some(started), true) = (*this.started, this.first.is_some())
-            && !matches!(giver, Giver::First(Verdict::Fatal))
-        {
+        if let (Some(started), true) = (*this.started, this.first.is_some()) {
             this.hedge.observe(started);
         }
         this.first.set(None);
@@ -169,21 +179,21 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let failed = match self.as_mut().poll_attempts(cx) {
+            let to_replace = match self.as_mut().poll_attempts(cx) {
                 Ok((answer, giver)) => {
                     self.end(giver);
                     return Poll::Ready(answer);
                 }
-                Err(failed) => failed,
+                Err(to_replace) => to_replace,
             };
-            for _ in 0..failed {
+            for _ in 0..to_replace {
                 self.as_mut().fire();
                 self.as_mut().project().timer.set(None);
             }
             if self.first.is_none() && self.others.is_empty() {
                 return self.project().fallback.take().map_or(Poll::Pending, Poll::Ready);
             }
-            if failed == 0 {
+            if to_replace == 0 {
                 ready!(self.as_mut().poll_timer(cx));
                 self.as_mut().fire();
             }

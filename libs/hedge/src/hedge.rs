@@ -24,11 +24,16 @@ struct Handle {
 
 struct Shared {
     policy: HedgePolicy,
+    /// In nanoseconds; worked out now and then, so that a call reads one word.
+    delay: AtomicU64,
+    seen: Arc<Seen>,
+}
+
+/// What was learned and counted, whatever the policy.
+struct Seen {
     budget: Budget,
     clock: Clock,
     latencies: Latencies,
-    /// In nanoseconds; worked out now and then, so that a call reads one word.
-    delay: AtomicU64,
     hedged: AtomicU64,
     won: AtomicU64,
     refused: AtomicU64,
@@ -50,16 +55,27 @@ pub struct Snapshot {
 impl Hedge {
     /// `budget` is the one that retries of the same destination draw on.
     pub fn new(policy: HedgePolicy, budget: Budget, clock: Clock) -> Self {
-        let shared = Shared {
-            policy,
+        let seen = Seen {
             budget,
             clock,
             latencies: Latencies::new(),
-            delay: AtomicU64::new(nanos(policy.delay.at_first())),
             hedged: AtomicU64::new(0),
             won: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         };
+        Self::over(policy, Arc::new(seen))
+    }
+
+    /// The same under another policy: what was learned of latencies stays, and the delay follows from it. Calls that were
+    /// made through this handle continue as they began.
+    #[must_use]
+    pub fn with_policy(&self, policy: HedgePolicy) -> Self {
+        Self::over(policy, Arc::clone(&self.0.shared.seen))
+    }
+
+    fn over(policy: HedgePolicy, seen: Arc<Seen>) -> Self {
+        let delay = seen.delay(policy).unwrap_or(policy.delay.at_first());
+        let shared = Shared { policy, delay: AtomicU64::new(nanos(delay)), seen };
         Self(Arc::new(Handle { shared: Arc::new(shared) }))
     }
 
@@ -71,11 +87,11 @@ impl Hedge {
 
     /// What there is to show.
     pub fn snapshot(&self) -> Snapshot {
-        let shared = &*self.0.shared;
+        let seen = self.seen();
         Snapshot {
-            hedged: shared.hedged.load(Ordering::Relaxed),
-            won: shared.won.load(Ordering::Relaxed),
-            refused: shared.refused.load(Ordering::Relaxed),
+            hedged: seen.hedged.load(Ordering::Relaxed),
+            won: seen.won.load(Ordering::Relaxed),
+            refused: seen.refused.load(Ordering::Relaxed),
             delay: self.delay(),
         }
     }
@@ -89,32 +105,47 @@ impl Hedge {
     }
 
     pub(crate) fn now(&self) -> Moment {
-        self.0.shared.clock.now()
+        self.seen().clock.now()
+    }
+
+    fn seen(&self) -> &Seen {
+        &self.0.shared.seen
     }
 
     /// Whether the budget grants one more attempt.
     pub(crate) fn is_granted(&self) -> bool {
-        let granted = self.0.shared.budget.try_withdraw();
-        let counter = if granted { &self.0.shared.hedged } else { &self.0.shared.refused };
+        let seen = self.seen();
+        let granted = seen.budget.try_withdraw();
+        let counter = if granted { &seen.hedged } else { &seen.refused };
         counter.fetch_add(1, Ordering::Relaxed);
         granted
     }
 
     pub(crate) fn count_won(&self) {
-        self.0.shared.won.fetch_add(1, Ordering::Relaxed);
+        self.seen().won.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes how long the first attempt of a call took; of one that lost, how long it had taken until then. It is at
     /// least as slow as that, and without it the slow ones would vanish from the quantile because they are hedged.
     pub(crate) fn observe(&self, started: Moment) {
-        let Shared { policy, latencies, delay, .. } = &*self.0.shared;
-        let Rule::Quantile { per_mille, min, max, samples_min } = policy.delay.0 else { return };
-        let Some(counted) = latencies.record(self.now().since(started)) else { return };
-        if counted >= u64::from(samples_min)
-            && let Some(quantile) = latencies.quantile(per_mille)
+        let Shared { policy, delay, seen } = &*self.0.shared;
+        if matches!(policy.delay.0, Rule::Quantile { .. })
+            && seen.latencies.record(self.now().since(started))
+            && let Some(learned) = seen.delay(*policy)
         {
-            delay.store(nanos(quantile.clamp(min, max)), Ordering::Relaxed);
+            delay.store(nanos(learned), Ordering::Relaxed);
         }
+    }
+}
+
+impl Seen {
+    /// The delay that follows from the latencies, if there were enough of them.
+    fn delay(&self, policy: HedgePolicy) -> Option<Duration> {
+        let Rule::Quantile { per_mille, min, max, samples_min } = policy.delay.0 else { return None };
+        if self.latencies.counted() < u64::from(samples_min) {
+            return None;
+        }
+        Some(self.latencies.quantile(per_mille)?.clamp(min, max))
     }
 }
 

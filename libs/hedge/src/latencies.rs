@@ -32,15 +32,20 @@ impl Latencies {
         Self { counted: AtomicU64::new(0), halves: [half(), half()] }
     }
 
-    /// Counts one, and says how many there were if it is time to ask for the quantile anew.
-    pub fn record(&self, latency: Duration) -> Option<u64> {
+    /// How many there were.
+    pub fn counted(&self) -> u64 {
+        self.counted.load(Ordering::Relaxed)
+    }
+
+    /// Counts one, and returns whether the quantile is to be calculated again.
+    pub fn record(&self, latency: Duration) -> bool {
         let before = self.counted.fetch_add(1, Ordering::Relaxed);
         let half = &self.halves[(before / HALF) as usize % 2];
         if before.is_multiple_of(HALF) {
             half.iter().for_each(|bucket| bucket.store(0, Ordering::Relaxed));
         }
         half[index(latency)].fetch_add(1, Ordering::Relaxed);
-        (before + 1).is_multiple_of(EVERY).then_some(before + 1)
+        (before + 1).is_multiple_of(EVERY)
     }
 
     /// The upper edge of the bucket in which the quantile lies; `None` if nothing was counted.

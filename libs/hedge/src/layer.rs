@@ -11,10 +11,14 @@ use crate::{Hedge, HedgeService};
 pub enum Verdict {
     /// This is the answer.
     Done,
-    /// No attempt will do better: this is the answer at once, and says nothing about how long answers take.
-    Fatal,
     /// Another attempt may do better: the next one is made at once. This is the answer if none does.
     Another,
+    /// An attempt made now would not do better: there is no further one. This is the answer if none that still runs
+    /// does.
+    Fatal,
+    /// The attempt was never made, or was not given the time: there is no further one, and this is the answer only if
+    /// no other attempt has any.
+    Refused,
 }
 
 /// Says what an answer means. Implemented by closures and functions.

@@ -9,8 +9,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::postgres::PgPool;
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
+use stampede_postgres::{PgConnection, PgPool};
 
 /// The table, to be copied into a migration of the service.
 pub const SCHEMA: &str = include_str!("inbox.sql");

@@ -1,10 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
+mod lanes;
 mod metrics;
 mod outbox;
 mod partition;
-mod pauses;
 mod relay;
 mod session;
 

@@ -1,18 +1,22 @@
 //! The writing side: messages go into the caller's transaction.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::PgConnection;
-use sqlx::postgres::PgPool;
 use sqlx::types::time::OffsetDateTime;
 use stampede_bus::Message;
+use stampede_postgres::{PgConnection, PgPool};
 use tokio::sync::Notify;
 
 use crate::partition::{Partition, Partitions, hash};
+use crate::session;
 
 /// More partitions than this would only be more locks.
 const PARTITIONS_MAX: u16 = 1_024;
+/// A relay publishes within milliseconds, and looks once a second for what it missed.
+const STANDS_AFTER: Duration = Duration::from_secs(5);
 
 /// The outbox of a service. Clones share what the process knows about it.
 #[derive(Debug, Clone)]
@@ -145,6 +149,15 @@ impl Outbox {
     /// the rows only at its next idle poll. Calling it for nothing costs a read.
     pub fn nudge(&self) {
         self.wake.notify_one();
+    }
+
+    /// Destinations that take nothing just now, such as `cmd.payments`: a message to each has waited for five seconds.
+    /// Whoever repeats messages leaves them out: what was said before is still here, and would only be joined by more.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn standing(&self) -> Result<HashSet<String>, sqlx::Error> {
+        session::standing(&self.pool, self.partitions.all().collect(), STANDS_AFTER).await
     }
 
     pub(crate) async fn nudged(&self) {

@@ -61,7 +61,7 @@ impl Partitions {
         self.all().filter(|partition| !self.holds(*partition)).collect()
     }
 
-    fn all(&self) -> impl Iterator<Item = Partition> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = Partition> {
         (0..Partition::MAX).take(self.0.len())
     }
 }

@@ -1,25 +1,28 @@
 //! The publishing side: a loop that empties the partitions it holds.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use stampede_bus::{Bus, PublishError};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::{Batch, Outcome, Row};
+use crate::batch::{Batch, Outcome};
+use crate::lanes::{Destination, Lanes};
 use crate::metrics::Metrics;
-use crate::pauses::Pauses;
-use crate::session::{Notice, PULSE, Session, SessionError};
+use crate::session::{Notice, PULSE, Session, SessionError, Window};
 use crate::{BoxError, Outbox};
 
+/// Between two reads while something is in flight: whoever writes meanwhile wakes the relay each time, most often for a
+/// destination whose window is not back yet.
+const READ_GAP: Duration = Duration::from_millis(2);
 /// Before another connection is tried.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// How a relay works.
 #[derive(Debug, Clone, Copy)]
 pub struct RelaySettings {
-    /// Messages read, published and deleted at once, at most.
+    /// Messages to one destination that are read, published and deleted at once, at most.
     pub batch: u16,
     /// How long it waits before it looks without having been woken: for rows whose wake-up was lost, and for
     /// partitions that became free because their holder died.
@@ -49,7 +52,7 @@ impl Relay {
         Self { outbox, bus, settings, metrics: Metrics::new() }
     }
 
-    /// Publishes until `shutdown`, finishes the wave in hand, and gives its partitions to others. While the database
+    /// Publishes until `shutdown`, finishes the waves in hand, and gives its partitions to others. While the database
     /// or NATS are away it waits for them.
     ///
     /// # Errors
@@ -72,94 +75,23 @@ impl Relay {
 
     /// As long as one connection lives.
     async fn session(&self, shutdown: &CancellationToken) -> Result<(), SessionError> {
-        let mut session = Session::open(&self.outbox).await?;
-        let mut pauses = Pauses::default();
-        let mut look_around_at = Instant::now();
-        while !shutdown.is_cancelled() {
-            if session.was_released() || look_around_at <= Instant::now() {
-                self.look_around(&mut session).await?;
-                look_around_at = Instant::now() + self.settings.idle_poll;
-            }
-            let rows = self.read(&mut session, &pauses).await?;
-            let may_be_more = rows.len() >= usize::from(self.settings.batch);
-            if !rows.is_empty() {
-                let outcome = self.publish_alive(rows, &mut session, shutdown).await?;
-                session.delete(&outcome.stored).await?;
-                rest(&mut pauses, &outcome);
-            }
-            if may_be_more {
-                continue;
-            }
-            // Whoever wrote a row meanwhile has left a nudge or a notification, so nothing has to be read to find out.
-            let wake_at =
-                pauses.next_end(Instant::now()).map_or(look_around_at, |end| end.min(look_around_at));
-            if self.wait(&mut session, wake_at, shutdown).await? == Some(Notice::Released) {
-                look_around_at = Instant::now();
-            }
-        }
-        session.close().await
+        let session = Session::open(&self.outbox).await?;
+        let term = Term {
+            relay: self,
+            session,
+            lanes: Lanes::default(),
+            flights: JoinSet::new(),
+            look: true,
+            read_at: Instant::now(),
+            look_around_at: Instant::now(),
+        };
+        term.run(shutdown).await
     }
 
-    /// What is done once in an idle poll, busy or not.
-    async fn look_around(&self, session: &mut Session) -> Result<(), SessionError> {
-        if session.take_free_partitions().await? {
-            let held = self.outbox.partitions().held();
-            tracing::info!(partitions = ?held, "this process publishes the outbox");
-            self.metrics.held(held.len());
-        }
-        let oldest = session.oldest(&self.outbox.partitions().held()).await?;
-        self.metrics.oldest(oldest);
-        Ok(())
-    }
-
-    async fn read(&self, session: &mut Session, pauses: &Pauses) -> Result<Vec<Row>, SessionError> {
-        let now = Instant::now();
-        let mut ready = self.outbox.partitions().held();
-        ready.retain(|partition| !pauses.rests(*partition, now));
-        if ready.is_empty() {
-            return Ok(Vec::new());
-        }
-        session.read(&ready, self.settings.batch).await
-    }
-
-    /// Until there may be something to do.
-    async fn wait(
-        &self,
-        session: &mut Session,
-        wake_at: Instant,
-        shutdown: &CancellationToken,
-    ) -> Result<Option<Notice>, SessionError> {
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(None),
-                () = self.outbox.nudged() => return Ok(None),
-                () = sleep_until(wake_at) => return Ok(None),
-                notice = session.notified() => return notice.map(Some),
-                () = sleep(PULSE) => session.show_life().await?,
-            }
-        }
-    }
-
-    /// Publishes while the session shows that it lives. Whoever lost the locks stops at once: another relay has the
-    /// same rows.
-    async fn publish_alive(
-        &self,
-        rows: Vec<Row>,
-        session: &mut Session,
-        shutdown: &CancellationToken,
-    ) -> Result<Outcome<PublishError>, SessionError> {
-        let mut publishing = pin!(self.publish(rows, shutdown));
-        loop {
-            tokio::select! {
-                outcome = &mut publishing => return Ok(outcome),
-                () = sleep(PULSE) => session.show_life().await?,
-            }
-        }
-    }
-
-    async fn publish(&self, rows: Vec<Row>, shutdown: &CancellationToken) -> Outcome<PublishError> {
+    /// Publishes a window, one wave after the other; after `shutdown` no further one.
+    async fn publish(self, window: Window, shutdown: CancellationToken) -> Landed {
         let started = Instant::now();
-        let mut batch = Batch::new(rows);
+        let mut batch = Batch::new(window.rows);
         while !shutdown.is_cancelled()
             && let Some(wave) = batch.next_wave()
         {
@@ -168,18 +100,122 @@ impl Relay {
         }
         let outcome = batch.into_outcome();
         self.metrics.published(&outcome, started.elapsed());
-        outcome
+        Landed { destination: window.destination, outcome }
     }
 }
 
-/// Lets the partitions in which something failed rest. Progress, even if a failure ended it, starts the rests anew: a
-/// stream that is full and being emptied takes a few messages every time.
-fn rest(pauses: &mut Pauses, outcome: &Outcome<PublishError>) {
-    for place in &outcome.stored {
-        pauses.succeeded(place.partition);
+/// A window that was published.
+struct Landed {
+    destination: Destination,
+    outcome: Outcome<PublishError>,
+}
+
+/// What a relay does while one connection lives. Dropping it ends what is in flight: whoever lost the locks stops at
+/// once, because another relay has the same rows.
+struct Term<'a> {
+    relay: &'a Relay,
+    session: Session,
+    lanes: Lanes,
+    /// One window a destination, so that one that answers late makes only itself late.
+    flights: JoinSet<Landed>,
+    /// Whether there may be something to read.
+    look: bool,
+    /// The earliest time to do so while something is in flight.
+    read_at: Instant,
+    look_around_at: Instant,
+}
+
+impl Term<'_> {
+    async fn run(mut self, shutdown: &CancellationToken) -> Result<(), SessionError> {
+        let mut pulse = interval_at(Instant::now() + PULSE, PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if !shutdown.is_cancelled() {
+                self.take_off(shutdown).await?;
+            } else if self.flights.is_empty() {
+                return self.session.close().await;
+            }
+            let wake_at = self.wake_at();
+            tokio::select! {
+                () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
+                Some(landed) = self.flights.join_next() => self.land(landed?).await?,
+                () = self.relay.outbox.nudged() => self.hear(Notice::Stored),
+                notice = self.session.notified() => self.hear(notice?),
+                () = sleep_until(wake_at), if !shutdown.is_cancelled() => self.look = true,
+                _ = pulse.tick() => self.session.show_life().await?,
+            }
+        }
     }
-    for (partition, error) in &outcome.stopped {
-        tracing::warn!(partition, %error, "a message of the outbox was not stored; its partition rests");
-        pauses.failed(*partition, Instant::now());
+
+    fn wake_at(&self) -> Instant {
+        let rest = self.lanes.next_end(Instant::now());
+        let read = self.look.then_some(self.read_at);
+        [rest, read].into_iter().flatten().fold(self.look_around_at, Instant::min)
+    }
+
+    /// Reads what may be read, and begins to publish it.
+    async fn take_off(&mut self, shutdown: &CancellationToken) -> Result<(), SessionError> {
+        while let Some(notice) = self.session.buffered() {
+            self.hear(notice);
+        }
+        if self.look_around_at <= Instant::now() {
+            self.look_around().await?;
+        }
+        let is_too_soon = !self.flights.is_empty() && Instant::now() < self.read_at;
+        if !self.look || is_too_soon {
+            return Ok(());
+        }
+        self.look = false;
+        self.read_at = Instant::now() + READ_GAP;
+        let held = self.relay.outbox.partitions().held();
+        if held.is_empty() {
+            return Ok(());
+        }
+        for window in self.session.read(&held, self.relay.settings.batch, &self.lanes).await? {
+            self.lanes.took_off(&window.destination, window.is_full);
+            self.flights.spawn(self.relay.clone().publish(window, shutdown.clone()));
+        }
+        Ok(())
+    }
+
+    /// What is done once in an idle poll, busy or not.
+    async fn look_around(&mut self) -> Result<(), SessionError> {
+        let partitions = self.relay.outbox.partitions();
+        if self.session.take_free_partitions().await? {
+            let held = partitions.held();
+            tracing::info!(partitions = ?held, "this process publishes the outbox");
+            self.relay.metrics.held(held.len());
+        }
+        let oldest = self.session.oldest(&partitions.held()).await?;
+        self.relay.metrics.oldest(oldest);
+        self.look_around_at = Instant::now() + self.relay.settings.idle_poll;
+        self.look = true;
+        Ok(())
+    }
+
+    /// Deletes what a stream has, and lets the lanes rest in which something failed. Progress, even if a failure ended it,
+    /// starts the rests anew: a stream that is full and being emptied takes a few messages every time.
+    async fn land(&mut self, landed: Landed) -> Result<(), SessionError> {
+        let Landed { destination, outcome } = landed;
+        self.session.delete(&outcome.stored).await?;
+        for place in &outcome.stored {
+            self.lanes.succeeded(&destination, place.partition);
+        }
+        for (partition, error) in &outcome.stopped {
+            tracing::warn!(%destination, partition, %error, "a message of the outbox was not stored; its lane rests");
+            self.lanes.failed(&destination, *partition, Instant::now());
+        }
+        self.look |= self.lanes.landed(&destination);
+        Ok(())
+    }
+
+    fn hear(&mut self, notice: Notice) {
+        match notice {
+            Notice::Stored => {
+                self.lanes.written();
+                self.look = true;
+            }
+            Notice::Released => self.look_around_at = Instant::now(),
+        }
     }
 }

@@ -6,15 +6,19 @@
 //! A process that is frozen, or a machine that is cut off, keeps its connection and would keep its locks for ever. So
 //! the server ends a session that was silent for some seconds, and a relay that lives says so in between.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgNotification, PgPoolOptions, PgRow};
 use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, Row as _};
 use stampede_bus::Message;
-use tokio::time::timeout;
+use stampede_postgres::PgPool;
+use tokio::task::JoinError;
+use tokio::time::{Instant, timeout};
 
 use crate::batch::{Place, Row};
+use crate::lanes::{Destination, Lanes};
 use crate::partition::{Partition, Partitions};
 use crate::{CHANNEL, Outbox};
 
@@ -38,9 +42,34 @@ pub(crate) enum SessionError {
     /// Nothing comes any more.
     #[error("the outbox's database does not answer")]
     Silent,
+    /// A window was not published to its end.
+    #[error("publishing a window ended early")]
+    Ended(#[from] JoinError),
     /// Nobody would ever publish these rows.
     #[error("the outbox holds rows of partition {found}, but there are only {configured}")]
     UnknownPartition { found: Partition, configured: usize },
+}
+
+/// The destination of a row, as the index `outbox_lane` has it.
+macro_rules! destination {
+    () => {
+        r#"(split_part(subject, '.', 1) || '.' || split_part(subject, '.', 2)) COLLATE "C""#
+    };
+}
+
+/// All destinations, each found by one step in the index, however many rows there are for it.
+macro_rules! destinations {
+    () => {
+        concat!(
+            "WITH RECURSIVE destination (name) AS ((SELECT ",
+            destination!(),
+            " FROM outbox ORDER BY 1 LIMIT 1) UNION ALL SELECT next.name FROM destination CROSS JOIN LATERAL (SELECT ",
+            destination!(),
+            " AS name FROM outbox WHERE ",
+            destination!(),
+            " > destination.name ORDER BY 1 LIMIT 1) AS next) ",
+        )
+    };
 }
 
 /// What a notification was about.
@@ -50,6 +79,51 @@ pub(crate) enum Notice {
     Stored,
     /// Another relay ended.
     Released,
+}
+
+/// The next messages to one destination.
+#[derive(Debug)]
+pub(crate) struct Window {
+    pub(crate) destination: Destination,
+    /// In the order of their ids.
+    pub(crate) rows: Vec<Row>,
+    /// Whether there may be more.
+    pub(crate) is_full: bool,
+}
+
+impl Window {
+    /// Windows from rows that are sorted by destination.
+    fn of(mut rows: Vec<(String, Row)>, limit: u16) -> Vec<Self> {
+        let mut windows = Vec::new();
+        while let Some(name) = rows.last().map(|(name, _)| name.clone()) {
+            let first = rows.partition_point(|(earlier, _)| *earlier < name);
+            let rows: Vec<Row> = rows.split_off(first).into_iter().map(|(_, row)| row).collect();
+            let is_full = rows.len() >= usize::from(limit);
+            windows.push(Self { destination: name.into(), rows, is_full });
+        }
+        windows
+    }
+}
+
+/// Destinations whose oldest message, in any of these partitions, has waited for `at_least`.
+pub(crate) async fn standing(
+    pool: &PgPool,
+    partitions: Vec<Partition>,
+    at_least: Duration,
+) -> Result<HashSet<String>, sqlx::Error> {
+    let names: Vec<String> = sqlx::query_scalar(concat!(
+        destinations!(),
+        "SELECT DISTINCT name FROM destination CROSS JOIN unnest($1::smallint[]) AS every (partition) \
+         CROSS JOIN LATERAL (SELECT created_at FROM outbox WHERE ",
+        destination!(),
+        " = name AND outbox.partition = every.partition ORDER BY id LIMIT 1) AS oldest \
+         WHERE created_at < clock_timestamp() - make_interval(secs => $2)",
+    ))
+    .bind(partitions)
+    .bind(at_least.as_secs_f64())
+    .fetch_all(pool)
+    .await?;
+    Ok(names.into_iter().collect())
 }
 
 /// Dropping it gives the partitions up.
@@ -83,19 +157,36 @@ impl Session {
         Ok(!taken.is_empty())
     }
 
-    /// The next rows of these partitions in the order of their ids, `limit` at most.
+    /// The next rows of these partitions, a window of at most `limit` for each destination, in the order of their ids.
+    /// Destinations that are published to just now are left out, and so are lanes that rest.
     pub(crate) async fn read(
         &mut self,
         partitions: &[Partition],
         limit: u16,
-    ) -> Result<Vec<Row>, SessionError> {
-        let sql = "SELECT next.*, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_s \
-                   FROM unnest($1::smallint[]) AS wanted (partition) \
-                   CROSS JOIN LATERAL (SELECT * FROM outbox WHERE outbox.partition = wanted.partition \
-                                       ORDER BY id LIMIT $2) AS next \
-                   ORDER BY id LIMIT $2";
-        let rows = sqlx::query_as(sql).bind(partitions).bind(i64::from(limit));
-        bounded(rows.fetch_all(&mut self.connection)).await
+        lanes: &Lanes,
+    ) -> Result<Vec<Window>, SessionError> {
+        let in_flight: Vec<&str> = lanes.in_flight().collect();
+        let (resting, rest_in): (Vec<&str>, Vec<Partition>) = lanes.resting(Instant::now()).unzip();
+        let rows = sqlx::query_as(concat!(
+            destinations!(),
+            "SELECT ready.*, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_s FROM ( \
+                 SELECT next.*, name, row_number() OVER (PARTITION BY name ORDER BY next.id) AS nth \
+                 FROM destination CROSS JOIN unnest($1::smallint[]) AS held (partition) \
+                 CROSS JOIN LATERAL (SELECT * FROM outbox WHERE ",
+            destination!(),
+            " = name AND outbox.partition = held.partition ORDER BY id LIMIT $2) AS next \
+                 WHERE name <> ALL ($3::text[]) AND NOT EXISTS ( \
+                     SELECT FROM unnest($4::text[], $5::smallint[]) AS resting (destination, partition) \
+                     WHERE resting.destination = name AND resting.partition = held.partition) \
+             ) AS ready WHERE nth <= $2 ORDER BY name, id",
+        ));
+        let rows = rows.bind(partitions).bind(i64::from(limit)).bind(in_flight).bind(resting).bind(rest_in);
+        let rows: Vec<(String, Row)> = bounded(rows.fetch_all(&mut self.connection))
+            .await?
+            .into_iter()
+            .map(|Ready { destination, row }| (destination, row))
+            .collect();
+        Ok(Window::of(rows, limit))
     }
 
     /// The age of the oldest row in these partitions, published or not; zero when there is none.
@@ -122,8 +213,7 @@ impl Session {
         Ok(())
     }
 
-    /// Asks nothing, so that the server knows that this relay lives. To be called after every [`PULSE`] in which
-    /// nothing else was asked.
+    /// Asks nothing, so that the server knows that this relay lives. To be called once in a [`PULSE`].
     pub(crate) async fn show_life(&mut self) -> Result<(), SessionError> {
         bounded(sqlx::query("SELECT").execute(&mut self.connection)).await?;
         Ok(())
@@ -136,14 +226,9 @@ impl Session {
         Ok(notice(&notification))
     }
 
-    /// Takes the notifications that came while something else was asked, and says whether a relay ended meanwhile. For
-    /// new rows it is enough to read after this.
-    pub(crate) fn was_released(&mut self) -> bool {
-        let mut released = false;
-        while let Some(notification) = self.connection.next_buffered() {
-            released |= notice(&notification) == Notice::Released;
-        }
-        released
+    /// A notification that came while something else was asked.
+    pub(crate) fn buffered(&mut self) -> Option<Notice> {
+        self.connection.next_buffered().as_ref().map(notice)
     }
 
     /// Gives the partitions to whoever waits for them.
@@ -208,6 +293,18 @@ async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
 /// Zero where the database's clock was set back meanwhile.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+/// A row with its destination.
+struct Ready {
+    destination: String,
+    row: Row,
+}
+
+impl FromRow<'_, PgRow> for Ready {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { destination: row.try_get("name")?, row: Row::from_row(row)? })
+    }
 }
 
 impl FromRow<'_, PgRow> for Row {

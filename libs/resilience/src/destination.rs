@@ -66,8 +66,8 @@ pub(crate) struct Shared {
     pub(crate) name: Box<str>,
     breaker: CircuitBreaker,
     bulkhead: Bulkhead,
+    budget: Budget,
     counters: Arc<Counters>,
-    clock: Clock,
     is_on: AtomicBool,
     settings: RwLock<Settings>,
 }
@@ -111,36 +111,41 @@ impl<G> Destination<G> {
         clock: Clock,
     ) -> Result<Self, InvalidPolicy> {
         let name = name.into();
+        let budget = Budget::try_new(policy.budget(), clock.clone())?;
+        let hedge = Hedge::new(policy.hedge()?, budget.clone(), clock.clone());
         let shared = Arc::new(Shared {
-            breaker: CircuitBreaker::observed(policy.breaker()?, clock.clone(), {
+            breaker: CircuitBreaker::observed(policy.breaker()?, clock, {
                 let name = name.clone();
                 move |change| tell(&name, change)
             }),
             name,
-            bulkhead: policy.bulkhead()?,
+            bulkhead: Bulkhead::try_new(policy.bulkhead())?,
             counters: Arc::default(),
             is_on: AtomicBool::new(policy.stack == Stack::On),
-            settings: RwLock::new(Settings::try_new(policy, clock.clone())?),
-            clock,
+            settings: RwLock::new(Settings::try_new(policy, &budget, hedge)?),
+            budget,
         });
         metrics::show(&shared);
         registry::enter(&shared);
         Ok(Self { shared, guarantee: PhantomData })
     }
 
-    /// Puts another policy in the place of the present one, for calls that begin from now on. The wait for a place and
-    /// the length of its queue stay.
+    /// Puts another policy in the place of the present one, for calls that begin from now on. What was learned of the
+    /// destination stays: the calls that its circuit has counted (unless the window differs so much that they have to be
+    /// counted again), how long answers take, and what is left of its budget.
     ///
     /// # Errors
     /// [`InvalidPolicy`]; then nothing changes.
     pub fn set_policy(&self, policy: &DestinationPolicy) -> Result<(), InvalidPolicy> {
-        let breaker = policy.breaker()?;
-        policy.bulkhead()?;
-        let settings = Settings::try_new(policy, self.shared.clock.clone())?;
-        self.shared.breaker.set_policy(breaker);
-        self.shared.bulkhead.set_places(policy.bulkhead.places);
-        self.shared.is_on.store(policy.stack == Stack::On, Ordering::Relaxed);
-        *self.shared.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        policy.check()?;
+        let Shared { breaker, bulkhead, budget, is_on, settings, .. } = &*self.shared;
+        // Held until all of it is in force: of two concurrent changes one is applied after the other, with every part.
+        let mut settings = settings.write().unwrap_or_else(PoisonError::into_inner);
+        *settings = Settings::try_new(policy, budget, settings.hedge.with_policy(policy.hedge()?))?;
+        budget.set_settings(policy.budget())?;
+        breaker.set_policy(policy.breaker()?);
+        bulkhead.set_settings(policy.bulkhead())?;
+        is_on.store(policy.stack == Stack::On, Ordering::Relaxed);
         Ok(())
     }
 
@@ -215,7 +220,7 @@ impl Shared {
             name: self.name.clone(),
             breaker: self.breaker.snapshot(),
             bulkhead: self.bulkhead.snapshot(),
-            budget: settings.retry.budget().map_or(0, Budget::remaining),
+            budget: self.budget.remaining(),
             hedge: settings.hedge.snapshot(),
             totals: self.counters.totals(),
             policy: settings.policy,
@@ -224,11 +229,9 @@ impl Shared {
 }
 
 impl Settings {
-    fn try_new(policy: &DestinationPolicy, clock: Clock) -> Result<Self, InvalidPolicy> {
+    fn try_new(policy: &DestinationPolicy, budget: &Budget, hedge: Hedge) -> Result<Self, InvalidPolicy> {
         let (deadline, attempt) = policy.timeouts()?;
-        let budget = policy.budget(clock.clone())?;
-        let hedge = policy.hedge(budget.clone(), clock)?;
-        Ok(Self { policy: *policy, deadline, attempt, retry: policy.retry(budget)?, hedge })
+        Ok(Self { policy: *policy, deadline, attempt, retry: policy.retry(budget.clone())?, hedge })
     }
 }
 

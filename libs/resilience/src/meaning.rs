@@ -21,7 +21,8 @@ pub enum Meaning {
     Unavailable(Option<Duration>),
     /// The callee is not well, and asking again would not help.
     Broken,
-    /// It says nothing of the callee, and asking again would not help: whoever asked gave it too little time.
+    /// There is no answer because the caller gave it too little time, and a retry would not help. No evidence about the
+    /// callee, unless it has answered no call for as long as a whole attempt may take.
     Unknown,
 }
 
@@ -50,7 +51,7 @@ pub(crate) type Guarded<E> = breaker::Error<Placed<E>>;
 pub struct Sees<M>(pub(crate) M);
 
 impl<M> Sees<M> {
-    /// `None`: our own queue is full, or the caller had no more time, which says nothing of the callee.
+    /// `None`: there was no place for it here, which is no evidence about the callee.
     fn placed<Res, E>(&self, answer: Result<&Res, &Placed<E>>) -> Option<Meaning>
     where
         M: Means<Res, E>,
@@ -58,15 +59,18 @@ impl<M> Sees<M> {
         match answer {
             Ok(answer) => Some(self.0.meaning(Ok(answer))),
             Err(bulkhead::Error::Inner(TimedOut::Inner(error))) => Some(self.0.meaning(Err(error))),
-            Err(bulkhead::Error::Inner(TimedOut::Elapsed)) if caller_is_out_of_time() => None,
+            Err(bulkhead::Error::Inner(TimedOut::Elapsed)) if caller_is_out_of_time() => {
+                Some(Meaning::Unknown)
+            }
             Err(bulkhead::Error::Inner(TimedOut::Elapsed)) => Some(Meaning::Unavailable(None)),
             Err(bulkhead::Error::Refused(_)) => None,
         }
     }
 }
 
-/// Whether it was the caller's deadline that ended an attempt, and not its own time: otherwise whoever asks with too little
-/// time, on purpose or not, would open the circuit for everybody.
+/// Whether it was the caller's deadline that ended an attempt, and not its own time. The breaker counts such attempts only
+/// where the callee has answered no call for long: otherwise one client with short deadlines, on purpose or not, would open
+/// the circuit for all.
 fn caller_is_out_of_time() -> bool {
     stampede_deadline::current().is_some_and(|deadline| deadline.is_expired())
 }
@@ -76,7 +80,8 @@ impl<M: Means<Res, E>, Res, E> Classify<Res, Placed<E>> for Sees<M> {
         match self.placed(answer.as_ref()) {
             Some(Meaning::Answer) => Outcome::Success,
             Some(Meaning::Unavailable(_) | Meaning::Broken) => Outcome::Failure,
-            Some(Meaning::Busy(_) | Meaning::Unknown) | None => Outcome::Neutral,
+            Some(Meaning::Unknown) | None => Outcome::Unanswered,
+            Some(Meaning::Busy(_)) => Outcome::Neutral,
         }
     }
 }
@@ -91,8 +96,10 @@ impl<M: Means<Res, E>, Res, E> hedge::Classify<Res, Guarded<E>> for Sees<M> {
         match meaning {
             Some(Meaning::Answer) => hedge::Verdict::Done,
             Some(Meaning::Busy(_) | Meaning::Unavailable(_)) => hedge::Verdict::Another,
-            // Broken, or refused by our own layers: the same would happen to the next one.
-            Some(Meaning::Broken | Meaning::Unknown) | None => hedge::Verdict::Fatal,
+            // The same would happen to the next one.
+            Some(Meaning::Broken) => hedge::Verdict::Fatal,
+            // Not given the time, or refused by our own layers.
+            Some(Meaning::Unknown) | None => hedge::Verdict::Refused,
         }
     }
 }

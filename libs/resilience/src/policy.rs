@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stampede_bulkhead::{Bulkhead, BulkheadSettings, InvalidBulkhead};
+use stampede_bulkhead::{BulkheadSettings, InvalidBulkhead};
 use stampede_circuit_breaker as breaker;
 use stampede_deadline::{Clock, InvalidTimeout, TimeoutLayer};
 use stampede_hedge as hedge;
-use stampede_hedge::{Delay, Hedge, HedgePolicy};
+use stampede_hedge::{Delay, HedgePolicy};
 use stampede_retry::{
     Backoff, Budget, BudgetSettings, InvalidBackoff, InvalidBudget, NoAttempts, RetryPolicy,
 };
@@ -193,13 +193,12 @@ impl DestinationPolicy {
     /// # Errors
     /// [`InvalidPolicy`] with the first rule that is broken.
     pub fn check(&self) -> Result<(), InvalidPolicy> {
-        let clock = Clock::system();
-        let budget = self.budget(clock.clone())?;
+        let budget = Budget::try_new(self.budget(), Clock::system())?;
         self.timeouts()?;
-        self.retry(budget.clone())?;
-        self.hedge(budget, clock)?;
+        self.retry(budget)?;
+        self.hedge()?;
         self.breaker()?;
-        self.bulkhead()?;
+        self.bulkhead().check()?;
         Ok(())
     }
 
@@ -216,26 +215,33 @@ impl DestinationPolicy {
         Ok(RetryPolicy::try_new(backoff, attempts_max)?.with_budget(budget))
     }
 
-    pub(crate) fn hedge(&self, budget: Budget, clock: Clock) -> Result<Hedge, InvalidPolicy> {
+    pub(crate) fn hedge(&self) -> Result<HedgePolicy, InvalidPolicy> {
         let HedgingPolicy { attempts_max, per_mille, delay_min_ms, delay_max_ms } = self.hedge;
         let delay = Delay::quantile(per_mille, ms(delay_min_ms), ms(delay_max_ms), HEDGE_SAMPLES_MIN)?;
-        Ok(Hedge::new(HedgePolicy::try_new(attempts_max, delay)?, budget, clock))
+        Ok(HedgePolicy::try_new(attempts_max, delay)?)
     }
 
-    pub(crate) fn budget(&self, clock: Clock) -> Result<Budget, InvalidPolicy> {
+    pub(crate) fn budget(&self) -> BudgetSettings {
         let BudgetPolicy { per_mille, reserve, min_per_second } = self.budget;
-        Ok(Budget::try_new(BudgetSettings { per_mille, reserve, min_per_second }, clock)?)
+        BudgetSettings { per_mille, reserve, min_per_second }
     }
 
     pub(crate) fn breaker(&self) -> Result<breaker::Policy, InvalidPolicy> {
         let BreakerPolicy { percent, min_calls, window_ms, open_ms, open_max_ms, probes } = self.breaker;
         let trip = breaker::Trip::rate(percent, min_calls, ms(window_ms))?;
-        Ok(breaker::Policy::new(trip).open_for(ms(open_ms), ms(open_max_ms))?.probes(probes, 1)?)
+        let policy = breaker::Policy::new(trip).open_for(ms(open_ms), ms(open_max_ms))?.probes(probes, 1)?;
+        Ok(policy.when_dropped(breaker::Outcome::Unanswered).hangs_after(self.hangs_after()))
     }
 
-    pub(crate) fn bulkhead(&self) -> Result<Bulkhead, InvalidPolicy> {
+    /// For how long a callee may answer no call until it counts as one that hangs: for the time of an attempt, less a tenth
+    /// because a deadline of the same length has to pay for queue and pauses as well.
+    fn hangs_after(&self) -> Duration {
+        ms(self.attempt_ms) * 9 / 10
+    }
+
+    pub(crate) fn bulkhead(&self) -> BulkheadSettings {
         let BulkheadPolicy { places, waiting_max, wait_ms } = self.bulkhead;
-        Ok(Bulkhead::try_new(BulkheadSettings { places, waiting_max, wait_max: ms(wait_ms) })?)
+        BulkheadSettings { places, waiting_max, wait_max: ms(wait_ms) }
     }
 }
 

@@ -35,6 +35,30 @@ pub enum InvalidBudget {
     FloorTooHigh,
 }
 
+impl BudgetSettings {
+    fn check(self) -> Result<(), InvalidBudget> {
+        if self.per_mille > 1_000 {
+            Err(InvalidBudget::AboveOne)
+        } else if self.min_per_second > 1_000 {
+            Err(InvalidBudget::FloorTooHigh)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn deposit(self) -> u64 {
+        u64::from(self.per_mille)
+    }
+
+    fn full(self) -> u64 {
+        u64::from(self.reserve) * TOKEN
+    }
+
+    fn floor_interval(self) -> u64 {
+        1_000_000_000_u64.checked_div(u64::from(self.min_per_second)).unwrap_or(0)
+    }
+}
+
 /// A fraction of the calls, shared by everybody who repeats calls of one destination: retries and hedges. A handle:
 /// clones share what is left.
 ///
@@ -44,12 +68,13 @@ pub enum InvalidBudget {
 pub struct Budget(Arc<State>);
 
 struct State {
-    deposit: u64,
-    full: u64,
+    deposit: AtomicU64,
+    full: AtomicU64,
     savings: AtomicU64,
     /// The guaranteed rate as GCRA: when its bucket will be full again, in nanoseconds of the clock.
     floor_at: AtomicU64,
-    floor_interval: Option<Duration>,
+    /// In nanoseconds; zero guarantees nothing.
+    floor_interval: AtomicU64,
     clock: Clock,
 }
 
@@ -59,31 +84,42 @@ impl Budget {
     /// # Errors
     /// [`InvalidBudget`] for more than one extra attempt a call, or more than 1000 a second guaranteed.
     pub fn try_new(settings: BudgetSettings, clock: Clock) -> Result<Self, InvalidBudget> {
-        if settings.per_mille > 1_000 {
-            return Err(InvalidBudget::AboveOne);
-        }
-        if settings.min_per_second > 1_000 {
-            return Err(InvalidBudget::FloorTooHigh);
-        }
-        let full = u64::from(settings.reserve) * TOKEN;
+        settings.check()?;
         Ok(Self(Arc::new(State {
-            deposit: u64::from(settings.per_mille),
-            full,
-            savings: AtomicU64::new(full),
+            deposit: AtomicU64::new(settings.deposit()),
+            full: AtomicU64::new(settings.full()),
+            savings: AtomicU64::new(settings.full()),
             floor_at: AtomicU64::new(0),
-            floor_interval: Duration::from_secs(1).checked_div(settings.min_per_second),
+            floor_interval: AtomicU64::new(settings.floor_interval()),
             clock,
         })))
+    }
+
+    /// Other settings, for all handles. What was saved up stays, as far as it fits under the new reserve: a change grants
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`InvalidBudget`] as for a new one; then nothing changes.
+    pub fn set_settings(&self, settings: BudgetSettings) -> Result<(), InvalidBudget> {
+        settings.check()?;
+        let state = &*self.0;
+        state.deposit.store(settings.deposit(), Ordering::Relaxed);
+        state.floor_interval.store(settings.floor_interval(), Ordering::Relaxed);
+        state.full.store(settings.full(), Ordering::Relaxed);
+        // A call that saw the old reserve may yet save a thousandth or so too much.
+        state.savings.fetch_min(settings.full(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// A call is made: its share is saved, as long as there is room. Only the first attempt of a call counts.
     #[inline]
     pub fn deposit(&self) {
         let State { deposit, full, savings, .. } = &*self.0;
+        let full = full.load(Ordering::Relaxed);
         let mut saved = savings.load(Ordering::Relaxed);
         // A destination that is well has a full budget: then nothing is written, and cores do not fight for the word.
-        while saved < *full {
-            let more = (saved + deposit).min(*full);
+        while saved < full {
+            let more = (saved + deposit.load(Ordering::Relaxed)).min(full);
             match savings.compare_exchange_weak(saved, more, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(current) => saved = current,
@@ -114,7 +150,10 @@ impl Budget {
     }
 
     fn withdraw_floor(&self) -> bool {
-        let Some(interval) = self.0.floor_interval else { return false };
+        let interval = Duration::from_nanos(self.0.floor_interval.load(Ordering::Relaxed));
+        if interval.is_zero() {
+            return false;
+        }
         let now = self.0.clock.now();
         let mut at = self.0.floor_at.load(Ordering::Relaxed);
         loop {
@@ -205,6 +244,26 @@ mod tests {
         assert_eq!(granted(&budget), 1);
         advance(Duration::from_secs(3_600)).await;
         assert_eq!(granted(&budget), 4, "nothing of it is saved");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_settings_grant_no_attempts() {
+        let budget = budget(0, 10, 4);
+        assert_eq!(granted(&budget), 14, "the reserve and a second's worth");
+        let set = |per_mille, reserve, min_per_second| {
+            budget.set_settings(BudgetSettings { per_mille, reserve, min_per_second })
+        };
+        set(500, 20, 4).unwrap();
+        assert_eq!(granted(&budget), 0);
+        (0..50).for_each(|_| budget.deposit());
+        assert_eq!(budget.remaining(), 20, "half of fifty calls, as far as the reserve holds them");
+        set(500, 7, 0).unwrap();
+        assert_eq!(
+            (set(1_001, 99, 9), set(0, 99, 1_001)),
+            (Err(InvalidBudget::AboveOne), Err(InvalidBudget::FloorTooHigh))
+        );
+        advance(Duration::from_secs(9)).await;
+        assert_eq!(granted(&budget), 7, "and nothing is guaranteed any more");
     }
 
     #[test]

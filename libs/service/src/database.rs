@@ -4,20 +4,26 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgPool};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use stampede_blueprint::Database;
+use stampede_postgres::{Limits, PgPool, is_outage};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::env::EnvError;
 use crate::{Error, Settings};
 
-/// A connection that was idle for longer is asked whether it still lives before it is lent.
-const TRUST_IDLE: Duration = Duration::from_secs(1);
 /// An idle transaction holds locks; a program that forgot one is ended by the server.
 const IDLE_IN_TRANSACTION_MAX: Duration = Duration::from_secs(10);
-/// How long a migration waits for a lock before it gives way to the traffic.
-const MIGRATION_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a migration waits for a lock before it gives way to the traffic. Everybody who wants the table waits behind it
+/// so long, which has to be less than their own limit.
+const MIGRATION_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+/// When the server asks a silent client for a sign of life, how often, and how many may be missing; and how long what it
+/// sends may stay without an acknowledgement.
+const KEEPALIVE_IDLE_S: u32 = 10;
+const KEEPALIVE_INTERVAL_S: u32 = 5;
+const KEEPALIVE_COUNT: u32 = 3;
+const USER_TIMEOUT_MS: u32 = 20_000;
 /// How long all migrations together may take.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 /// Pauses between two attempts to reach the database, or looks at its schema.
@@ -32,20 +38,12 @@ pub(crate) fn open(settings: &Settings, policy: &Database, name: &str) -> Result
     let replaced = settings.database.connections.filter(|_| name == REQUESTS);
     let connections = replaced.or_else(|| policy.pools.get(name).copied());
     let connections = connections.ok_or_else(|| Error::NoPool { pool: name.to_owned() })?;
-    let pool = PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(wait(settings, policy))
-        // sqlx would ask before every loan, a round trip each time; a connection used a moment ago needs no asking.
-        .test_before_acquire(false)
-        .before_acquire(|connection, usage| {
-            Box::pin(async move {
-                if usage.idle_for > TRUST_IDLE {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(pool_options(settings, policy)?);
+    let limits = Limits {
+        connections,
+        wait: wait(settings, policy),
+        statement: Duration::from_millis(statement_ms(settings, policy)),
+    };
+    let pool = PgPool::connect_lazy_with(limits, pool_options(settings, policy)?);
     observe(&pool, name);
     Ok(pool)
 }
@@ -54,17 +52,20 @@ fn wait(settings: &Settings, policy: &Database) -> Duration {
     Duration::from_millis(settings.database.wait_ms.unwrap_or(policy.wait_ms))
 }
 
+fn statement_ms(settings: &Settings, policy: &Database) -> u64 {
+    settings.database.statement_ms.unwrap_or(policy.statement_ms)
+}
+
 /// Tries until a connection stands. Not through the pool, which would only say that it timed out, and not why.
 pub(crate) async fn wait_for(settings: &Settings, policy: &Database) -> Result<(), Error> {
     let options = pool_options(settings, policy)?;
     let give_up = Instant::now() + settings.startup_timeout;
     let mut pause = PAUSE_MIN;
     loop {
-        let attempt = timeout(wait(settings, policy), options.connect()).await;
-        let error = match attempt.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-            Ok(connection) => return Ok(connection.close().await?),
-            Err(error) => error,
-        };
+        // Closing is a part of it, because it waits for the server as well.
+        let attempt = async { options.connect().await?.close().await };
+        let attempt = timeout(wait(settings, policy), attempt).await;
+        let Err(error) = attempt.unwrap_or(Err(sqlx::Error::PoolTimedOut)) else { return Ok(()) };
         if is_final(&error, settings) || Instant::now() + pause > give_up {
             return Err(error.into());
         }
@@ -74,8 +75,8 @@ pub(crate) async fn wait_for(settings: &Settings, policy: &Database) -> Result<(
     }
 }
 
-/// Sees to it that the schema has all of `migrator`: runs what is missing on a laptop, and in production waits for
-/// whoever runs `migrate`, because a replica that serves has no right to change tables.
+/// Sees to it that the schema has all of `migrator`: runs what is missing on a laptop, where its role may, and else waits
+/// for `migrate`, because a replica that serves has no right to change tables.
 pub(crate) async fn ensure_schema(
     pool: &PgPool,
     migrator: &Migrator,
@@ -83,19 +84,46 @@ pub(crate) async fn ensure_schema(
 ) -> Result<(), Error> {
     let started = Instant::now();
     let mut pause = PAUSE_MIN;
-    while let Some(version) = first_missing(pool, migrator).await? {
-        if !settings.environment.is_production() {
-            return migrate(migrator, settings).await;
+    loop {
+        let is_late = started.elapsed() > settings.startup_timeout;
+        match first_missing(pool, migrator).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) if !settings.environment.is_production() && owns_schema(pool).await? => {
+                return migrate(migrator, settings).await;
+            }
+            Ok(Some(version)) if is_late => {
+                return Err(Error::SchemaBehind { version, waited: settings.startup_timeout });
+            }
+            Ok(Some(version)) => tracing::warn!(version, "the schema is behind; waiting for `migrate`"),
+            Err(error) if is_late || !is_outage(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the schema cannot be read yet");
+            }
         }
-        if started.elapsed() > settings.startup_timeout {
-            return Err(Error::SchemaBehind { version, waited: settings.startup_timeout });
-        }
-        tracing::warn!(version, "the schema is behind; waiting for `migrate`");
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
-    Ok(())
 }
+
+async fn owns_schema(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT has_schema_privilege('public', 'CREATE')").fetch_one(pool).await
+}
+
+/// What the role of the database's name needs to serve, when another one owns the schema: rows, and of the list of migrations
+/// only to read it. The lock is there because init containers of several replicas come here at once, and what they change is
+/// the same rows of the server's catalogue.
+const GRANT: &str = "DO $$
+DECLARE serving text := quote_ident(current_database());
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = current_database() AND rolname <> current_user) THEN
+        PERFORM pg_advisory_xact_lock(hashtext('stampede migrate grants'));
+        EXECUTE 'GRANT USAGE ON SCHEMA public TO ' || serving;
+        EXECUTE 'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ' || serving;
+        EXECUTE 'GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ' || serving;
+        EXECUTE 'REVOKE INSERT, UPDATE, DELETE ON _sqlx_migrations FROM ' || serving;
+        EXECUTE 'ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO ' || serving;
+    END IF;
+END $$";
 
 /// Applies what is missing, over a connection of its own without the pool's time limits. Several processes may try
 /// at once: an advisory lock lets one of them work. Migrations that this binary does not know are a newer version's: an
@@ -104,33 +132,38 @@ pub(crate) async fn migrate(migrator: &Migrator, settings: &Settings) -> Result<
     let options = base_options(settings)?.options([("lock_timeout", millis(MIGRATION_LOCK_TIMEOUT))]);
     let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
     migrator.set_ignore_missing(true);
-    let work = async {
+    let once = async || {
         let mut connection = options.connect().await?;
         migrator.run_direct(None, &mut connection, false).await?;
+        sqlx::raw_sql(GRANT).execute(&mut connection).await?;
         connection.close().await?;
-        Ok(())
+        Ok::<_, Error>(())
+    };
+    let work = async {
+        loop {
+            match once().await {
+                // What was begun is rolled back, and the traffic has its turn.
+                Err(error) if is_outage(&error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "migrating is tried again");
+                    sleep(PAUSE_MAX).await;
+                }
+                result => return result,
+            }
+        }
     };
     timeout(MIGRATION_TIMEOUT, work)
         .await
         .unwrap_or_else(|_elapsed| Err(Error::Database(sqlx::Error::PoolTimedOut)))
 }
 
-/// Asks the database for a sign of life. A pool whose connections are all at work is a busy one, not a broken one:
-/// taking a busy node out of service would only make the others busier.
-pub(crate) async fn check(pool: PgPool) -> Result<(), sqlx::Error> {
-    match pool.try_acquire() {
-        Some(mut connection) => connection.ping().await,
-        None if pool.size() >= pool.options().get_max_connections() => Ok(()),
-        None => pool.acquire().await?.ping().await,
-    }
-}
-
 /// The first migration that the database lacks. Those that it has and this binary does not know are a newer
 /// version's, which runs beside this one during a roll-out.
 async fn first_missing(pool: &PgPool, migrator: &Migrator) -> Result<Option<i64>, Error> {
-    let has_table: bool =
-        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(pool).await?;
-    let applied: Vec<(i64, Vec<u8>)> = if has_table {
+    // It is granted with everything else, when all of it is there.
+    let is_granted =
+        "SELECT coalesce(has_table_privilege(to_regclass('_sqlx_migrations')::oid, 'SELECT'), false)";
+    let is_granted: bool = sqlx::query_scalar(is_granted).fetch_one(pool).await?;
+    let applied: Vec<(i64, Vec<u8>)> = if is_granted {
         sqlx::query_as("SELECT version, checksum FROM _sqlx_migrations WHERE success").fetch_all(pool).await?
     } else {
         Vec::new()
@@ -146,10 +179,9 @@ async fn first_missing(pool: &PgPool, migrator: &Migrator) -> Result<Option<i64>
 }
 
 fn pool_options(settings: &Settings, policy: &Database) -> Result<PgConnectOptions, Error> {
-    let statement_ms = settings.database.statement_ms.unwrap_or(policy.statement_ms);
     let lock_ms = settings.database.lock_ms.unwrap_or(policy.lock_ms);
     Ok(base_options(settings)?.options([
-        ("statement_timeout", statement_ms.to_string()),
+        ("statement_timeout", statement_ms(settings, policy).to_string()),
         ("lock_timeout", lock_ms.to_string()),
         ("idle_in_transaction_session_timeout", millis(IDLE_IN_TRANSACTION_MAX)),
         // Statements are planned once and their plans kept. Those of the first requests see empty tables, for which
@@ -172,7 +204,14 @@ fn base_options(settings: &Settings) -> Result<PgConnectOptions, Error> {
     let options = url.expose().parse::<PgConnectOptions>().ok().filter(|_| is_postgres);
     let unreadable = || EnvError::Invalid { key, expected, reason: "it is no such URL".to_owned() };
     let options = options.ok_or_else(unreadable)?;
-    Ok(options.application_name(&settings.instance))
+    // The server's side of the socket: it frees what a machine held that vanished.
+    let socket = [
+        ("tcp_keepalives_idle", KEEPALIVE_IDLE_S),
+        ("tcp_keepalives_interval", KEEPALIVE_INTERVAL_S),
+        ("tcp_keepalives_count", KEEPALIVE_COUNT),
+        ("tcp_user_timeout", USER_TIMEOUT_MS),
+    ];
+    Ok(options.application_name(&settings.instance).options(socket))
 }
 
 fn millis(duration: Duration) -> String {
@@ -210,7 +249,7 @@ fn observe(pool: &PgPool, name: &str) {
             observer.observe(used, &is_used);
         })
         .build();
-    let max = i64::from(pool.options().get_max_connections());
+    let max = i64::from(pool.max_connections());
     let _max = meter
         .i64_observable_up_down_counter("db.client.connection.max")
         .with_description("Connections that the pool may have.")

@@ -176,7 +176,8 @@ fn missing(key: &str, expected: &str) -> EnvError {
 
 fn short_name<T>() -> &'static str {
     let name = type_name::<T>();
-    name.rsplit("::").next().unwrap_or(name)
+    // Of keys that can be replaced, one is expected.
+    name.rsplit("::").next().unwrap_or(name).trim_end_matches('>')
 }
 
 #[cfg(test)]

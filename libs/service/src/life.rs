@@ -14,11 +14,23 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::server::Server;
 use crate::{Error, Node};
 
-/// How long tasks may take to end after the shutdown token was cancelled.
-const TASKS_TIMEOUT: Duration = Duration::from_secs(5);
+/// What each part of the end may take after the requests, one after the other, whatever those before it needed: children
+/// and tasks, then the connections to NATS, then those to the database, then the last spans.
+///
+/// The grace period of a pod is checked against `DRAIN_DELAY_MS` + `DRAIN_TIMEOUT_MS` + the sum of these
+/// (`tools/manifests`, which reads them here, so they are numbers).
+const CHILDREN_WITHIN: Duration = Duration::from_secs(12);
+const BUSES_WITHIN: Duration = Duration::from_secs(5);
+const POOLS_WITHIN: Duration = Duration::from_secs(2);
+const SPANS_WITHIN: Duration = Duration::from_secs(5);
+// What a part promises for itself fits into its bound.
+const _: () = {
+    assert!(CHILDREN_WITHIN.as_millis() > stampede_bus::STOP_WITHIN.as_millis());
+    assert!(BUSES_WITHIN.as_millis() >= stampede_bus::DRAIN_WITHIN.as_millis());
+    assert!(SPANS_WITHIN.as_millis() >= stampede_telemetry::FLUSH_WITHIN.as_millis());
+};
 
 /// Why a node stopped serving.
 #[derive(Debug)]
@@ -57,8 +69,8 @@ impl Node {
     /// Serves `router` until SIGTERM, Ctrl-C, a child that was given up, or a cancelled
     /// [`draining`](Self::draining) token, and then ends in order. Without a listener it binds one by itself.
     ///
-    /// The process lives at most `DRAIN_DELAY_MS` + `DRAIN_TIMEOUT_MS` + 10 s longer than that. Ctrl-C while it
-    /// drains ends it at once.
+    /// The process lives at most `DRAIN_DELAY_MS` + `DRAIN_TIMEOUT_MS` + 24 s longer than that: the parts of the end
+    /// have bounds of their own. Ctrl-C while it drains ends it at once.
     pub async fn serve(self, listener: Option<TcpListener>, router: Router) -> ExitCode {
         let listener = match listener {
             Some(listener) => Ok(listener),
@@ -66,12 +78,7 @@ impl Node {
         };
         match listener {
             Ok(listener) => {
-                let server = Server {
-                    listener,
-                    router,
-                    connections_max: self.settings.http_connections_max,
-                    idle_timeout: self.settings.http_idle_timeout,
-                };
+                let server = self.server(listener, router);
                 self.serve_with(|stop| server.run(stop)).await
             }
             Err(error) => {
@@ -100,8 +107,7 @@ impl Node {
             }
         };
         self.not_serving.abort_all();
-        let stop = CancellationToken::new();
-        let mut serving = Box::pin(serve(stop.clone()).fuse());
+        let mut serving = Box::pin(serve(self.stop.clone()).fuse());
         self.readiness.start();
         tracing::info!("serving");
         let end = tokio::select! {
@@ -112,7 +118,7 @@ impl Node {
         tracing::info!(reason = %end, "draining");
         let telemetry = self.telemetry.clone();
         let exit = tokio::select! {
-            () = self.drain(serving, stop) => match end {
+            () = self.drain(serving) => match end {
                 End::Asked => ExitCode::SUCCESS,
                 End::GaveUp(_) => ExitCode::FAILURE,
             },
@@ -136,16 +142,28 @@ impl Node {
         }
     }
 
-    async fn drain(self, mut serving: impl FusedFuture<Output = ()> + Unpin, stop: CancellationToken) {
+    async fn drain(self, serving: impl FusedFuture<Output = ()>) {
         self.readiness.drain();
         self.draining.cancel();
-        // Until everybody knows, some still send requests here, and they are answered.
-        if !serving.is_terminated() {
-            let _until_known = timeout(self.settings.drain_delay, &mut serving).await;
-        }
-        stop.cancel();
+        self.beside.close();
         // A server that ended by itself has nothing left to wait for.
-        if !serving.is_terminated() && timeout(self.settings.drain_timeout, serving).await.is_err() {
+        let serves = !serving.is_terminated();
+        let listeners = async {
+            let main = async {
+                if serves {
+                    serving.await;
+                }
+            };
+            tokio::join!(main, self.beside.wait())
+        };
+        // Boxed, so that it can be dropped below, which ends what is cut off.
+        let mut listeners = Box::pin(listeners.fuse());
+        // Until everybody knows, some still send requests here, and they are answered.
+        if serves {
+            let _until_known = timeout(self.settings.drain_delay, &mut listeners).await;
+        }
+        self.stop.cancel();
+        if !listeners.is_terminated() && timeout(self.settings.drain_timeout, listeners).await.is_err() {
             tracing::warn!(waited = ?self.settings.drain_timeout, "requests were cut off");
         }
         // From here on nobody waits for an answer, so the workers that answers depend on may end.
@@ -153,15 +171,19 @@ impl Node {
         self.tasks.close();
         let pools = std::mem::take(&mut *self.pools.lock().unwrap_or_else(PoisonError::into_inner));
         let buses = std::mem::take(&mut *self.buses.lock().unwrap_or_else(PoisonError::into_inner));
-        let ended = async {
-            tokio::join!(self.supervisor.join(), self.tasks.wait());
-            // What was said last goes out before the connection does.
-            join_all(buses.iter().map(stampede_bus::Bus::drain)).await;
-            join_all(pools.iter().map(sqlx::PgPool::close)).await;
-        };
-        if timeout(TASKS_TIMEOUT, ended).await.is_err() {
-            tracing::warn!(waited = ?TASKS_TIMEOUT, tasks = self.tasks.len(), "tasks were cut off");
-        }
+        let children = async { tokio::join!(self.supervisor.join(), self.tasks.wait()) };
+        within(CHILDREN_WITHIN, "children and tasks", children).await;
+        // What was said last goes out before the connection does.
+        within(BUSES_WITHIN, "NATS", join_all(buses.iter().map(stampede_bus::Bus::drain))).await;
+        within(POOLS_WITHIN, "the database", join_all(pools.iter().map(stampede_postgres::PgPool::close)))
+            .await;
+    }
+}
+
+/// A part of the end. What is cut off here takes no time from the parts behind it.
+async fn within<T>(bound: Duration, part: &str, work: impl Future<Output = T>) {
+    if timeout(bound, work).await.is_err() {
+        tracing::warn!(waited = ?bound, part, "cut off at the end");
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use tokio::net::TcpListener;
 
-use crate::http::server::Server;
+use crate::http::server::{Limits, Server};
 use crate::{Error, Node};
 
 impl Node {
@@ -20,16 +20,17 @@ impl Node {
         Ok((listener, bound))
     }
 
-    /// Serves `router` on a listener of its own from now on, until [`draining`](Self::draining). The requests that
-    /// are then open are finished like [`tasks`](Self::tasks).
+    /// The server of the service's own listener, for [`serve_with`](Self::serve_with).
+    pub fn server(&self, listener: TcpListener, router: Router) -> Server {
+        Server::new("main", listener, router, Limits::of(&self.settings))
+    }
+
+    /// Serves `router` on a listener of its own from now on. It ends as the main one does: it takes requests until
+    /// `DRAIN_DELAY_MS` is over, and those that are then open have `DRAIN_TIMEOUT_MS` to finish.
     pub fn serve_beside(&self, listener: TcpListener, router: Router) {
-        let server = Server {
-            listener,
-            router,
-            connections_max: self.settings.http_connections_max,
-            idle_timeout: self.settings.http_idle_timeout,
-        };
-        self.tasks.spawn(server.run(self.draining.clone()));
+        let server = Server::new("second", listener, router, Limits::of(&self.settings));
+        let cut_off = self.shutdown.clone();
+        self.beside.spawn(cut_off.run_until_cancelled_owned(server.run(self.stop.clone())));
     }
 
     /// Serves `router` on the admin listener too, for operators only: what it does not know itself goes there. Only

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use stampede_blueprint::{Blueprint, Database};
-use stampede_bus::Bus;
+use stampede_bus::{ApiError, BucketError, Bus, CallError, PublishError};
 use stampede_contracts::{Heartbeat, Timestamp};
 use stampede_deadline::Clock;
+use stampede_postgres::PgPool;
 use stampede_resilience::{Destination, Destinations};
 use stampede_supervisor::{BoxError, RestartPolicy, Supervisor};
 use stampede_telemetry::Telemetry;
@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Version};
-use crate::http::server::Server;
+use crate::descriptors::Descriptors;
+use crate::http::server::{Limits, Server};
 use crate::{Command, Env, Error, Identity, Readiness, Settings, database};
 
 /// Everything a process has before it does its own work, and what ends it in order.
@@ -35,6 +36,10 @@ pub struct Node {
     pub(crate) supervisor: Supervisor,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
+    // Cancelled when the listeners take no more requests.
+    pub(crate) stop: CancellationToken,
+    // Owns the listeners beside the main one.
+    pub(crate) beside: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     pub(crate) readiness: Readiness,
     pub(crate) telemetry: Telemetry,
@@ -90,7 +95,7 @@ impl Node {
         Self::build(identity, env, settings, command)
     }
 
-    fn build(identity: Identity, env: Env, settings: Settings, command: Command) -> Result<Self, Error> {
+    fn build(identity: Identity, env: Env, mut settings: Settings, command: Command) -> Result<Self, Error> {
         let Identity { service, version, blueprint } = identity;
         let blueprint = Blueprint::parse(blueprint)?;
         if blueprint.service != service {
@@ -100,6 +105,8 @@ impl Node {
         // It fails when the process has one already, and then that one is as good.
         let _already_there = rustls::crypto::ring::default_provider().install_default();
         let telemetry = telemetry(service, version, &settings)?;
+        let descriptors = Descriptors::raised();
+        settings.fit(descriptors.of_a_listener());
         // Not before: what shows itself to a meter that nobody reads yet is never seen.
         let destinations = Destinations::try_new(blueprint.policies(), &Clock::system())?;
         let readiness = Readiness::default();
@@ -114,16 +121,19 @@ impl Node {
                     version,
                     more: Arc::clone(&admin_more),
                 };
-                Some(start_admin(&settings, shown, &mut admin_task)?)
+                let connections_max = admin::CONNECTIONS_MAX.min(descriptors.of_the_admin());
+                Some(start_admin(&settings, connections_max, shown, &mut admin_task)?)
             }
             Command::Migrate | Command::Other(_) => None,
         };
         tracing::info!(%command, version, admin = admin.map(tracing::field::display), "starting");
         let shutdown = CancellationToken::new();
         Ok(Self {
-            supervisor: Supervisor::new(shutdown.clone()),
+            supervisor: Supervisor::new(shutdown.clone()).waiting_out(is_outage),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            beside: TaskTracker::new(),
             shutdown,
             readiness,
             telemetry,
@@ -192,7 +202,9 @@ impl Node {
     }
 
     /// Keeps a child running until [`shutdown`](Self::shutdown): five restarts within a minute, then the node drains
-    /// and the process ends with a failure, so that whoever started it can start it afresh.
+    /// and the process ends with a failure, so that whoever started it can start it afresh. A child that fails because
+    /// the database or NATS is unavailable is started again as well, later and later, and never counted: another process
+    /// would only wait for the same outage to end.
     pub fn supervise<F, Fut>(&self, name: impl Into<String>, factory: F)
     where
         F: FnMut() -> Fut + Send + 'static,
@@ -230,7 +242,10 @@ impl Node {
         let pool = self.pool(database::REQUESTS)?;
         database::ensure_schema(&pool, migrator, &self.settings).await?;
         let checked = pool.clone();
-        self.readiness.check("database", move || database::check(checked.clone()));
+        self.readiness.check("database", move || {
+            let pool = checked.clone();
+            async move { pool.check().await }
+        });
         Ok(pool)
     }
 
@@ -284,6 +299,35 @@ impl Node {
     }
 }
 
+/// Whether a child failed because of something outside of the process.
+fn is_outage(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| (**error).source());
+    stampede_postgres::is_outage(error) || causes.any(is_outage_of_messaging)
+}
+
+fn is_outage_of_messaging(error: &(dyn std::error::Error + 'static)) -> bool {
+    let publishing = match error.downcast_ref() {
+        Some(BucketError::Publish(error)) => Some(error),
+        Some(BucketError::Unavailable(_)) => return true,
+        _ => error.downcast_ref(),
+    };
+    matches!(error.downcast_ref(), Some(ApiError::Unavailable(_)))
+        || matches!(
+            error.downcast_ref(),
+            Some(CallError::Busy | CallError::Unavailable(_) | CallError::TimedOut)
+        )
+        || matches!(
+            publishing,
+            Some(
+                PublishError::NoStream
+                    | PublishError::Full(_)
+                    | PublishError::NotSent(_)
+                    | PublishError::Unavailable
+                    | PublishError::TimedOut
+            )
+        )
+}
+
 fn telemetry(service: &str, version: &str, settings: &Settings) -> Result<Telemetry, Error> {
     let mut wanted = stampede_telemetry::Settings::new(service, version, &settings.instance);
     wanted.log_format = settings.log_format;
@@ -296,18 +340,20 @@ fn telemetry(service: &str, version: &str, settings: &Settings) -> Result<Teleme
     }
 }
 
-fn start_admin(settings: &Settings, shown: Admin, task: &mut JoinSet<()>) -> Result<SocketAddr, Error> {
+fn start_admin(
+    settings: &Settings,
+    connections_max: usize,
+    shown: Admin,
+    task: &mut JoinSet<()>,
+) -> Result<SocketAddr, Error> {
     let address = settings.admin_listen;
     let failed = |source| Error::Listen { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let server = Server {
-        listener: TcpListener::from_std(listener).map_err(failed)?,
-        router: admin::router(shown),
-        connections_max: admin::CONNECTIONS_MAX,
-        idle_timeout: settings.http_idle_timeout,
-    };
+    let listener = TcpListener::from_std(listener).map_err(failed)?;
+    let limits = Limits::of(settings).at_most(connections_max);
+    let server = Server::new("admin", listener, admin::router(shown), limits);
     task.spawn(server.run(CancellationToken::new()));
     Ok(bound)
 }

@@ -1,6 +1,6 @@
 //! Policies that are replaced while the service runs: the bucket `policies`, in which an operator writes.
 
-use stampede_blueprint::{Blueprint, InvalidPatch, patched};
+use stampede_blueprint::{Blueprint, InvalidPatch};
 use stampede_bus::Bus;
 use stampede_contracts::topology::POLICIES;
 use stampede_resilience::{Destinations, InvalidPolicy};
@@ -53,7 +53,7 @@ fn replace(
     let call = blueprint.calls.get(name).ok_or(Ignored::Unknown)?;
     let destination = destinations.get(name).ok_or(Ignored::Unknown)?;
     let policy = match patch {
-        Some(patch) => patched(&call.policy, &serde_json::from_slice(patch)?)?,
+        Some(patch) => call.patched(&serde_json::from_slice(patch)?)?,
         None => call.policy,
     };
     Ok(destination.set_policy(&policy)?)

@@ -24,10 +24,16 @@ pub struct Settings {
     pub admin_listen: SocketAddr,
     /// The host that others are told, when it is not the bound one; the ports are the bound ones.
     pub advertise: Option<Host>,
-    /// How many connections are served at once; more wait in the kernel's backlog.
+    /// How many connections a listener has open; the longest silent one makes room for another.
     pub http_connections_max: usize,
-    /// How long a connection may be silent between requests or within the head of one.
+    /// How many of them come from one address.
+    pub http_connections_per_address_max: usize,
+    /// How long a connection may be silent between requests.
     pub http_idle_timeout: Duration,
+    /// How long the head of a request may take from its first byte on.
+    pub http_head_timeout: Duration,
+    /// How long a client may refuse to take more of an answer.
+    pub http_write_timeout: Duration,
     /// The service's own database.
     pub database_url: Option<Secret>,
     /// What replaces numbers of the blueprint in this process.
@@ -91,16 +97,22 @@ impl Settings {
 
     fn with_nats_password(env: &Env, service: &str, password: Secret) -> Result<Self, EnvError> {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let connections_max = env.parse_or::<usize>("HTTP_CONNECTIONS_MAX", 4096)?.max(1);
         Ok(Self {
             instance: env.optional("INSTANCE").unwrap_or_else(|| random_instance(service)),
             environment: env.parse_or("ENVIRONMENT", Environment::Development)?,
             http_listen: env.parse_or("HTTP_LISTEN", any_port)?,
             admin_listen: env.parse_or("ADMIN_LISTEN", any_port)?,
             advertise: env.parse_optional("ADVERTISE")?,
-            http_connections_max: env.parse_or("HTTP_CONNECTIONS_MAX", 4096)?,
+            http_connections_max: connections_max,
+            // One address gets half of them; proxies, which have many clients, are excepted.
+            http_connections_per_address_max: env
+                .parse_or("HTTP_CONNECTIONS_PER_ADDRESS_MAX", connections_max.div_ceil(2))?,
             // Longer than the 90 s for which reqwest keeps an idle connection: the side that sends should be the one
             // that closes, or a request meets a connection that is just going away.
             http_idle_timeout: env.millis_or("HTTP_IDLE_TIMEOUT_MS", Duration::from_secs(100))?,
+            http_head_timeout: env.millis_or("HEAD_TIMEOUT_MS", Duration::from_secs(10))?,
+            http_write_timeout: env.millis_or("WRITE_TIMEOUT_MS", Duration::from_secs(30))?,
             database_url: env.optional_secret("DATABASE_URL"),
             database: DatabaseOverrides {
                 connections: env.parse_optional("DATABASE_MAX_CONNECTIONS")?,
@@ -121,6 +133,18 @@ impl Settings {
             drain_delay: env.millis_or("DRAIN_DELAY_MS", Duration::ZERO)?,
             drain_timeout: env.millis_or("DRAIN_TIMEOUT_MS", Duration::from_secs(10))?,
         })
+    }
+}
+
+impl Settings {
+    /// Lowers the limits of connections to what the limit of open files allows.
+    pub(crate) fn fit(&mut self, connections_max: usize) {
+        if self.http_connections_max > connections_max {
+            tracing::info!(configured = self.http_connections_max, connections_max, "few files may be open");
+            self.http_connections_max = connections_max;
+            let of_an_address = connections_max.div_ceil(2);
+            self.http_connections_per_address_max = self.http_connections_per_address_max.min(of_an_address);
+        }
     }
 }
 

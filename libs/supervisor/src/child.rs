@@ -11,7 +11,7 @@ use opentelemetry::metrics::Counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{BoxError, Decision, RestartPolicy, Restarts};
+use crate::{BoxError, Decision, IsOutage, Restarts};
 
 /// How the supervision of a child ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,22 +23,14 @@ pub(crate) enum End {
 }
 
 pub(crate) struct Child {
-    name: String,
-    restarts: Restarts,
-    shutdown: CancellationToken,
-    counter: Counter<u64>,
+    pub(crate) name: String,
+    pub(crate) restarts: Restarts,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) counter: Counter<u64>,
+    pub(crate) is_outage: IsOutage,
 }
 
 impl Child {
-    pub(crate) fn new(
-        name: String,
-        policy: RestartPolicy,
-        shutdown: CancellationToken,
-        counter: Counter<u64>,
-    ) -> Self {
-        Self { name, restarts: Restarts::new(policy), shutdown, counter }
-    }
-
     pub(crate) async fn run<F, Fut>(mut self, mut factory: F) -> End
     where
         F: FnMut() -> Fut,
@@ -52,10 +44,16 @@ impl Child {
                 }
                 break;
             }
-            match self.restarts.on_exit(Instant::now()) {
+            let (decision, reason) = match &failure {
+                Failure::Error(error) if (self.is_outage)(error.as_ref()) => {
+                    (Decision::After(self.restarts.on_outage(Instant::now())), "outage")
+                }
+                failure => (self.restarts.on_exit(Instant::now()), failure.reason()),
+            };
+            match decision {
                 Decision::After(delay) => {
                     tracing::warn!(child = self.name, %failure, ?delay, "child failed and is started again");
-                    let labels = [("child", self.name.clone()), ("reason", failure.reason().to_owned())];
+                    let labels = [("child", self.name.clone()), ("reason", reason.to_owned())];
                     self.counter.add(1, &labels.map(|(key, value)| KeyValue::new(key, value)));
                     self.shutdown.run_until_cancelled(tokio::time::sleep(delay)).await;
                 }

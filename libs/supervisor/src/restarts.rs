@@ -22,12 +22,14 @@ pub struct Restarts {
     policy: RestartPolicy,
     /// When the recent exits happened, oldest first; never more than the policy's limit.
     exits: VecDeque<Instant>,
+    /// The last failure because of an outage, and how many there were without a window between them.
+    outages: Option<(Instant, u32)>,
 }
 
 impl Restarts {
     /// A child that was just started for the first time.
     pub fn new(policy: RestartPolicy) -> Self {
-        Self { policy, exits: VecDeque::new() }
+        Self { policy, exits: VecDeque::new(), outages: None }
     }
 
     /// The child ended at `now`. Times must not run backwards.
@@ -42,6 +44,16 @@ impl Restarts {
         }
         self.exits.push_back(now);
         Decision::After(self.policy.delay(recent))
+    }
+
+    /// The child ended at `now` because of an outage: when to start it again. This is no restart that counts, because
+    /// the next process would only wait for the same outage to end.
+    pub fn on_outage(&mut self, now: Instant) -> Duration {
+        let window = self.policy.within();
+        let recent = self.outages.filter(|(last, _)| now.saturating_duration_since(*last) < window);
+        let before = recent.map_or(0, |(_, count)| count);
+        self.outages = Some((now, before.saturating_add(1)));
+        self.policy.delay(before)
     }
 }
 
@@ -81,6 +93,17 @@ mod tests {
     fn a_policy_without_restarts_gives_up_at_once() {
         let policy = RestartPolicy::try_new(0, SECOND, SECOND, SECOND).unwrap();
         assert_eq!(Restarts::new(policy).on_exit(Instant::now()), Decision::GiveUp);
+    }
+
+    #[test]
+    fn an_outage_is_waited_out_with_growing_delays_and_uses_up_no_restarts() {
+        let (mut restarts, mut now) = (restarts(), Instant::now());
+        for expected in [1, 2, 3, 3, 3, 3, 3, 3] {
+            assert_eq!(restarts.on_outage(now), expected * SECOND);
+            now += SECOND;
+        }
+        assert_eq!(restarts.on_exit(now), Decision::After(SECOND), "a defect is counted as the first");
+        assert_eq!(restarts.on_outage(now + 60 * SECOND), SECOND, "another outage");
     }
 
     proptest! {

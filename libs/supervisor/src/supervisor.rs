@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::child::{Child, End};
-use crate::{BoxError, RestartPolicy};
+use crate::{BoxError, IsOutage, RestartPolicy, Restarts};
 
 /// Starts children, starts them again, and waits for them at the end.
 ///
@@ -24,6 +24,7 @@ pub struct Supervisor {
     failed: watch::Sender<Option<String>>,
     running: Running,
     restarts: Counter<u64>,
+    is_outage: IsOutage,
     kill: CancellationToken,
     _kill_on_drop: DropGuard,
 }
@@ -42,9 +43,16 @@ impl Supervisor {
                 .u64_counter("stampede.supervisor.restarts")
                 .with_description("Children that were started again")
                 .build(),
+            is_outage: |_| false,
             _kill_on_drop: kill.clone().drop_guard(),
             kill,
         }
+    }
+
+    /// Waits out what `is_outage` recognises: such a failure is no restart that counts. Without it none is recognised.
+    #[must_use]
+    pub fn waiting_out(self, is_outage: IsOutage) -> Self {
+        Self { is_outage, ..self }
     }
 
     /// Starts a child and keeps it running: after an error, a panic, or an end nobody asked for, `factory` makes it
@@ -55,7 +63,13 @@ impl Supervisor {
         Fut: Future<Output = Result<(), BoxError>> + Send,
     {
         let name = name.into();
-        let child = Child::new(name.clone(), policy, self.shutdown.clone(), self.restarts.clone());
+        let child = Child {
+            name: name.clone(),
+            restarts: Restarts::new(policy),
+            shutdown: self.shutdown.clone(),
+            counter: self.restarts.clone(),
+            is_outage: self.is_outage,
+        };
         let (failed, kill) = (self.failed.clone(), self.kill.clone());
         let running = self.running.enter(name.clone());
         self.tasks.spawn(async move {

@@ -1,6 +1,7 @@
 //! Installs tracer, meter and subscriber for the whole process.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
@@ -12,10 +13,12 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use prometheus::Registry;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::{Metrics, Settings, logs};
+
+/// How long [`Telemetry::flush`] blocks at most. The SDK's own bound, which cannot be set.
+pub const FLUSH_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the process has installed; it can be done once.
 static INSTALLED: OnceLock<Telemetry> = OnceLock::new();
@@ -37,7 +40,7 @@ pub enum Error {
     Metrics(#[from] opentelemetry_sdk::error::OTelSdkError),
     /// Another subscriber was installed before.
     #[error("a tracing subscriber was installed before")]
-    Subscriber(#[from] tracing_subscriber::util::TryInitError),
+    Subscriber(#[from] tracing::subscriber::SetGlobalDefaultError),
 }
 
 /// The running telemetry of this process. A handle: clones mean the same.
@@ -60,7 +63,7 @@ impl Telemetry {
 
     /// Exports the spans that ended up to now.
     ///
-    /// Blocks the thread for at most five seconds. A failure is logged and not returned: a process that is about to
+    /// Blocks the thread for at most [`FLUSH_WITHIN`]. A failure is logged and not returned: a process that is about to
     /// end can do nothing about it.
     pub fn flush(self) {
         if let Err(error) = self.tracer.force_flush() {
@@ -95,7 +98,8 @@ pub fn init(settings: &Settings) -> Result<Telemetry, Error> {
         .with_tracked_inactivity(false)
         .with_filter(LevelFilter::INFO);
     let lines = logs::layer(settings, std::io::stderr).with_filter(EnvFilter::try_new(&settings.log_filter)?);
-    tracing_subscriber::registry().with(spans).with(lines).try_init()?;
+    // Not `try_init`, which also takes over the crate `log` where a feature that another crate may ask for is there.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(spans).with(lines))?;
 
     opentelemetry::global::set_tracer_provider(tracer.clone());
     opentelemetry::global::set_meter_provider(meter);

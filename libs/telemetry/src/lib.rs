@@ -7,6 +7,6 @@ mod metrics;
 mod settings;
 pub mod trace;
 
-pub use init::{Error, Telemetry, init};
+pub use init::{Error, FLUSH_WITHIN, Telemetry, init};
 pub use metrics::{Metrics, RenderError, meter};
 pub use settings::{LogFormat, Settings};

@@ -6,12 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use stampede_postgres::PgPool;
 
 const POSTGRES: &str = "STAMPEDE_TEST_POSTGRES";
 const MAX_CONNECTIONS: u32 = 8;
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(60);
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Postgres cuts names after 63 bytes; with prefix and random part this leaves room.
 const HINT_MAX_CHARS: usize = 20;
@@ -49,7 +50,7 @@ pub async fn fresh_database(hint: &str, migrator: &Migrator) -> Database {
         Ok(database) => database,
         Err(error) => super::fail(&format!("cannot make a database on {POSTGRES}: {error}")),
     };
-    if let Err(error) = migrator.run(&database.pool).await {
+    if let Err(error) = database.migrate(migrator).await {
         super::fail(&format!("migrations failed: {error}"));
     }
     database
@@ -70,7 +71,57 @@ impl Database {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(server.clone().database(&name))
             .await?;
-        Ok(Self { server, name, pool })
+        Ok(Self { server, name, pool: PgPool::new(pool, ACQUIRE_TIMEOUT) })
+    }
+
+    async fn migrate(&self, migrator: &Migrator) -> Result<(), sqlx::migrate::MigrateError> {
+        let mut connection = self.pool.connect_options().connect().await?;
+        migrator.run_direct(None, &mut connection, false).await?;
+        Ok(connection.close().await?)
+    }
+
+    /// Lets nobody in any more and ends all sessions, as an operator does before a restore. It lets them in again with
+    /// [`open`](Self::open).
+    ///
+    /// # Panics
+    /// When the server does not do it.
+    pub async fn shut(&self) {
+        self.tell_server(format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name)).await;
+        self.end_sessions().await;
+    }
+
+    /// Lets everybody in again.
+    ///
+    /// # Panics
+    /// When the server does not do it.
+    pub async fn open(&self) {
+        self.tell_server(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name)).await;
+    }
+
+    /// New sessions can write or not. The present ones end, as in a failover.
+    ///
+    /// # Panics
+    /// When the server does not do it.
+    pub async fn set_read_only(&self, on: &str) {
+        self.tell_server(format!("ALTER DATABASE {} SET default_transaction_read_only = {on}", self.name))
+            .await;
+        self.end_sessions().await;
+    }
+
+    async fn end_sessions(&self) {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
+        self.tell_server(format!("{end} = '{}'", self.name)).await;
+    }
+
+    async fn tell_server(&self, sql: String) {
+        let told = async {
+            let mut connection = self.server.connect().await?;
+            connection.execute(AssertSqlSafe(sql)).await?;
+            connection.close().await
+        };
+        if let Err(error) = told.await {
+            super::fail(&format!("the server does not change the database: {error}"));
+        }
     }
 
     /// A pool of connections to it.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 const NATS_SERVER: &str = "STAMPEDE_TEST_NATS_SERVER";
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 const GREETING_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -87,6 +87,16 @@ impl Nats {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+
+    /// Like [`restart`](Self::restart), with other configuration than before.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn restart_with_config(&mut self, text: &str) {
+        self.stop();
+        self.write("extra.conf", text);
+        self.launch().await;
     }
 
     /// Kills the process if it still runs, and starts one on the same port with what is in the store.

@@ -8,6 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use stampede_bus::Reached;
 use stampede_contracts::{
     BlockId, SeatId, SectionId, ShowId, Timestamp,
     api::{Availability, Seat, SeatState},
@@ -24,7 +25,7 @@ pub struct Copies {
 struct State {
     shows: HashMap<ShowId, ShowCopy>,
     caught_up: bool,
-    // The last moment at which nothing newer than what is here was known to be missing.
+    // The last moment at which the server said that the stream has nothing newer than what is here.
     as_of: Option<Timestamp>,
 }
 
@@ -32,6 +33,8 @@ struct State {
 struct ShowCopy {
     layout: Vec<BlockLayout>,
     blocks: HashMap<BlockId, BlockState>,
+    // Set while the stream is another one and has not told of this show yet: the copy is of the earlier one, as of then.
+    earlier: Option<Timestamp>,
 }
 
 impl Copies {
@@ -48,21 +51,25 @@ impl Copies {
         }
     }
 
-    /// Takes the list of a show's blocks.
+    /// Takes the list of a show's blocks, which is published after them: from now on the copy is of this stream.
     pub fn apply_layout(&self, layout: LayoutPublished) {
-        self.state().shows.entry(layout.show_id).or_default().layout = layout.blocks;
-    }
-
-    /// Everything that was in the stream at the start has been seen.
-    pub fn caught_up(&self) {
-        self.state().caught_up = true;
-    }
-
-    /// The stream is being followed at this moment: the copy is as new as `now`.
-    pub fn followed(&self, now: Timestamp) {
         let mut state = self.state();
-        if state.caught_up {
-            state.as_of = Some(now);
+        let show = state.shows.entry(layout.show_id).or_default();
+        show.layout = layout.blocks;
+        show.earlier = None;
+    }
+
+    /// Takes note of where in the stream the reader is, at `now`. Between two words of the server nothing is known to be
+    /// new or old: the copy ages.
+    pub fn reached(&self, place: Reached, now: Timestamp) {
+        let mut state = self.state();
+        match place {
+            Reached::Beginning => {
+                let as_of = state.as_of;
+                state.shows.values_mut().for_each(|show| show.earlier = show.earlier.or(as_of));
+            }
+            Reached::Present => state.caught_up = true,
+            Reached::End => state.as_of = Some(now),
         }
     }
 
@@ -79,9 +86,10 @@ impl Copies {
         if missing == 0 { Ok(()) } else { Err(format!("{missing} blocks have not been published yet")) }
     }
 
-    /// How old the copy is.
-    pub fn as_of(&self) -> Option<Timestamp> {
-        self.state().as_of
+    /// As of when the copy of a show is known to be complete.
+    pub fn as_of(&self, show: ShowId) -> Option<Timestamp> {
+        let state = self.state();
+        state.shows.get(&show).and_then(|show| show.earlier).or(state.as_of)
     }
 
     /// How a section stands; `None` while the copy lacks any of its blocks.
@@ -186,9 +194,8 @@ mod tests {
     fn it_is_ready_when_every_named_block_is_here() {
         let (copies, show, section) = (Copies::default(), ShowId::new(), SectionId::new());
         assert!(copies.ready().is_err());
-        copies.followed(Timestamp::now());
-        assert_eq!(copies.as_of(), None);
-        copies.caught_up();
+        copies.reached(Reached::Present, Timestamp::now());
+        assert_eq!(copies.as_of(show), None);
         assert_eq!(copies.ready(), Ok(()));
         let blocks = vec![layout(section, 1), layout(section, 2)];
         copies.apply_layout(LayoutPublished { show_id: show, blocks });
@@ -198,6 +205,24 @@ mod tests {
         copies.apply_block(block(show, section, 2, 1, "ffff"));
         assert_eq!(copies.ready(), Ok(()));
         assert_eq!(copies.section(show, section).map(|now| now.free), Some(8));
+    }
+
+    #[test]
+    fn it_is_as_old_as_the_last_word_of_the_stream_that_told_of_the_show() {
+        let (copies, show, other) = (Copies::default(), ShowId::new(), ShowId::new());
+        let at = |second: i64| Timestamp::from_unix_millis(second * 1_000).unwrap();
+        copies.apply_layout(LayoutPublished { show_id: show, blocks: vec![] });
+        copies.reached(Reached::End, at(1));
+        assert_eq!(copies.as_of(show), Some(at(1)));
+
+        // Another stream, which has been read to its end and does not have the show yet; twice.
+        for again in [2, 4] {
+            copies.reached(Reached::Beginning, at(again));
+            copies.reached(Reached::End, at(again + 1));
+            assert_eq!((copies.as_of(show), copies.as_of(other)), (Some(at(1)), Some(at(again + 1))));
+        }
+        copies.apply_layout(LayoutPublished { show_id: show, blocks: vec![] });
+        assert_eq!(copies.as_of(show), Some(at(5)));
     }
 
     #[test]

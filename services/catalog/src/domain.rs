@@ -43,6 +43,8 @@ pub struct ShowRecord {
 }
 
 /// Why a show cannot be. The text is for the operator who asked.
+///
+/// The contract has the rules for single values; [`is_contradiction`](Self::is_contradiction) marks the others.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidShow {
     /// The slug.
@@ -58,8 +60,11 @@ pub enum InvalidShow {
     #[error("sections: the name {0:?} comes twice")]
     TwoSections(String),
     /// A section without seats or a row that is too long.
-    #[error("section {0:?}: rows of 1 to {ROW_SEATS_MAX} seats with different labels, or at least 1 place")]
+    #[error("section {0:?}: rows of 1 to {ROW_SEATS_MAX} seats, or at least 1 place")]
     Seating(String),
+    /// Two rows of a section with one label.
+    #[error("section {0:?}: rows need different labels")]
+    TwoRows(String),
     /// A price below zero or too high.
     #[error("section {0:?}: price: 0 to {max} minor units", max = Money::AMOUNT_MAX)]
     Price(String),
@@ -75,10 +80,31 @@ pub enum InvalidShow {
     )]
     Times,
     /// Lobby rules out of range.
-    #[error(
-        "lobby: rate_per_second 1 to 10000, slots_max 1 to 100000, slot_seconds 10 to 3600, opens_at before the sale opens"
-    )]
+    #[error("lobby: rate_per_second 1 to 10000, slots_max 1 to 100000, slot_seconds 10 to 3600")]
     Lobby,
+    /// A lobby that opens after the sale.
+    #[error("lobby: opens_at before the sale opens")]
+    LobbyTimes,
+}
+
+impl InvalidShow {
+    /// Whether every value is fine by itself: a rule over several of them, which no schema can express.
+    pub fn is_contradiction(&self) -> bool {
+        match self {
+            Self::TwoSections(_)
+            | Self::TwoRows(_)
+            | Self::Capacity
+            | Self::Rows
+            | Self::Times
+            | Self::LobbyTimes => true,
+            Self::Slug
+            | Self::Text(..)
+            | Self::Sections
+            | Self::Seating(_)
+            | Self::Price(_)
+            | Self::Lobby => false,
+        }
+    }
 }
 
 impl ShowRecord {
@@ -163,9 +189,10 @@ pub fn section_view(plan: &SectionPlan) -> Section {
 }
 
 fn text(field: &'static str, value: &str, max: usize) -> Result<String, InvalidShow> {
+    // The length is that of the value as sent, as in the contract; then surrounding blanks are cut off.
+    let fits = value.chars().count() <= max && !value.chars().any(char::is_control);
     let value = value.trim();
-    let fits = (1..=max).contains(&value.chars().count()) && !value.chars().any(char::is_control);
-    fits.then(|| value.to_owned()).ok_or(InvalidShow::Text(field, max))
+    (fits && !value.is_empty()).then(|| value.to_owned()).ok_or(InvalidShow::Text(field, max))
 }
 
 fn venue(venue: &NewVenue) -> Result<Venue, InvalidShow> {
@@ -186,6 +213,9 @@ fn sections(requested: &[NewSection], currency: Currency) -> Result<Vec<SectionP
         }
         if !seating_fits(&section.seating) {
             return Err(InvalidShow::Seating(name));
+        }
+        if has_two_rows(&section.seating) {
+            return Err(InvalidShow::TwoRows(name));
         }
         let price = Money::try_new(section.price, currency).map_err(|_| InvalidShow::Price(name.clone()))?;
         sections.push(SectionPlan {
@@ -208,11 +238,14 @@ fn seating_fits(seating: &Seating) -> bool {
     };
     match seating {
         Seating::GeneralAdmission(places) => *places >= 1,
-        Seating::Rows(rows) => {
-            let labels: HashSet<_> = rows.iter().map(|row| row.label.as_str()).collect();
-            !rows.is_empty() && rows.iter().all(row_fits) && labels.len() == rows.len()
-        }
+        Seating::Rows(rows) => !rows.is_empty() && rows.iter().all(row_fits),
     }
+}
+
+fn has_two_rows(seating: &Seating) -> bool {
+    let Seating::Rows(rows) = seating else { return false };
+    let mut labels = HashSet::new();
+    !rows.iter().all(|row| labels.insert(row.label.as_str()))
 }
 
 fn check_lobby(lobby: Option<&LobbyRules>, sale_opens_at: Timestamp) -> Result<(), InvalidShow> {
@@ -220,9 +253,12 @@ fn check_lobby(lobby: Option<&LobbyRules>, sale_opens_at: Timestamp) -> Result<(
         (1..=10_000).contains(&rules.rate_per_second)
             && (1..=100_000).contains(&rules.slots_max)
             && (10..=3_600).contains(&rules.slot_seconds)
-            && rules.opens_at <= sale_opens_at
     });
-    if fits { Ok(()) } else { Err(InvalidShow::Lobby) }
+    if !fits {
+        return Err(InvalidShow::Lobby);
+    }
+    let is_in_time = lobby.is_none_or(|rules| rules.opens_at <= sale_opens_at);
+    if is_in_time { Ok(()) } else { Err(InvalidShow::LobbyTimes) }
 }
 
 #[cfg(test)]

@@ -4,17 +4,27 @@ use std::{sync::Arc, time::Duration};
 
 use stampede_bus::{BoxError, Bus, Delivery, Replay};
 use stampede_contracts::{
-    Event, Timestamp,
+    Event, ShowId, Timestamp,
     event::{BlockState, LayoutPublished},
     topology::{EVT_CATALOG, EVT_INVENTORY},
 };
 use stampede_service::Gate;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::{availability::Copies, store::Store};
+use crate::{
+    availability::Copies,
+    store::{Cursor, Store},
+};
 
-/// How often the copy's age and the stream's generation are looked at.
+/// How often the stream's generation is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often shows are published again although nothing changed.
+const AGAIN_EVERY: Duration = Duration::from_secs(600);
+/// Shows published again within a second.
+const AGAIN_AT_ONCE: u32 = 16;
 
 /// Follows inventory's state stream into the copy until `shutdown`.
 ///
@@ -27,7 +37,7 @@ pub async fn follow(bus: Bus, copies: Arc<Copies>, shutdown: CancellationToken) 
         std::future::ready(Ok::<(), BoxError>(()))
     };
     Replay::new(bus, EVT_INVENTORY, "evt.inventory.>")
-        .run(shutdown, handler, move || copies.caught_up())
+        .run(shutdown, handler, move |place| copies.reached(place, Timestamp::now()))
         .await
 }
 
@@ -43,31 +53,49 @@ fn apply(copies: &Copies, delivery: &Delivery) {
     }
 }
 
-/// Keeps the copy's age and the node's readiness true until `shutdown`: while the connection stands, every change
-/// arrives, so the copy is as new as now; without it the copy grows old and stays in use.
+/// Keeps the node's readiness true until `shutdown`.
 ///
 /// # Errors
 /// None while it runs.
 pub async fn watch_copy(
-    bus: Bus,
     copies: Arc<Copies>,
     gate: Gate,
     shutdown: CancellationToken,
 ) -> Result<(), BoxError> {
     let mut look = tokio::time::interval(Duration::from_millis(100));
-    let mut was_ready = false;
     while shutdown.run_until_cancelled(look.tick()).await.is_some() {
-        if bus.is_connected() {
-            copies.followed(Timestamp::now());
-        }
         match copies.ready() {
-            // Ready once is ready for good: a copy that grows old is better than none.
             Ok(()) => {
-                was_ready = true;
+                // Ready once is ready for good: a copy that grows old is better than none.
                 gate.open();
+                shutdown.cancelled().await;
             }
-            Err(reason) if !was_ready => gate.close(reason),
-            Err(_) => {}
+            Err(reason) => gate.close(reason),
+        }
+    }
+    Ok(())
+}
+
+/// Publishes shows that are still to come again although nothing changed, one round after the other, until `shutdown`: what
+/// was lost without a trace makes no copy wrong for ever.
+///
+/// # Errors
+/// None while it runs: what fails is tried again a second later.
+pub async fn publish_again(store: Store, shutdown: CancellationToken) -> Result<(), BoxError> {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut round = None;
+    let mut next_round_at = Instant::now() + AGAIN_EVERY;
+    while shutdown.run_until_cancelled(look.tick()).await.is_some() {
+        if round.is_none() && next_round_at <= Instant::now() {
+            next_round_at = Instant::now() + AGAIN_EVERY;
+            round = Some(Cursor { starts_at: Timestamp::now(), show_id: ShowId::from_uuid(Uuid::nil()) });
+        }
+        let Some(behind) = round else { continue };
+        match store.publish_again(behind, AGAIN_AT_ONCE).await {
+            Ok(next) => round = next,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "shows are not published again yet");
+            }
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use stampede_contracts::{
     Code, Problem, SectionId, ShowId, Timestamp,
     api::{NewShow, Page, SeatMap, Show, ShowSummary},
 };
+use stampede_postgres::Failure;
 use stampede_service::extract::{Json, Path, Query};
 
 use crate::{
@@ -89,13 +90,15 @@ async fn seats(
         section: section.name.clone(),
         availability: app.copies.section(show_id, section.section_id).ok_or_else(building)?,
         seats: app.copies.seats(show_id, section.section_id).ok_or_else(building)?,
-        as_of: app.copies.as_of().ok_or_else(building)?,
+        as_of: app.copies.as_of(show_id).ok_or_else(building)?,
     }))
 }
 
 async fn create(State(app): State<App>, Json(request): Json<NewShow>) -> Result<Response, Problem> {
-    let show = ShowRecord::try_new(&request, Timestamp::now())
-        .map_err(|broken| Problem::new(Code::ValidationFailed).detail(broken.to_string()))?;
+    let show = ShowRecord::try_new(&request, Timestamp::now()).map_err(|broken| {
+        let code = if broken.is_contradiction() { Code::Contradiction } else { Code::ValidationFailed };
+        Problem::new(code).detail(broken.to_string())
+    })?;
     match app.store.create(show, &request).await.map_err(problem)? {
         Created::New(show) => {
             tracing::info!(show = %show.show_id, slug = show.slug, "a new show");
@@ -118,7 +121,7 @@ fn view(app: &App, show: &ShowRecord) -> Show {
         cancel_until: show.cancel_until,
         lobby_rules: show.lobby.clone(),
         sections: sections.collect(),
-        as_of: app.copies.as_of(),
+        as_of: app.copies.as_of(show.show_id),
     }
 }
 
@@ -126,7 +129,7 @@ fn view(app: &App, show: &ShowRecord) -> Show {
 fn problem(error: StoreError) -> Problem {
     tracing::error!(error = &error as &dyn std::error::Error, "the request failed");
     match error {
-        StoreError::Database(_) => Problem::new(Code::Unavailable),
+        StoreError::Database(error) => Problem::new(Failure::of(&error).code()),
         StoreError::Corrupt(_) => Problem::new(Code::Internal),
     }
 }

@@ -39,16 +39,19 @@ async fn serve(node: Node) -> Result<ExitCode, BoxError> {
     let (copies, stop, on) = (Arc::clone(&app.copies), node.shutdown(), bus.clone());
     node.supervise("follow inventory", move || events::follow(on.clone(), Arc::clone(&copies), stop.clone()));
 
-    let (copies, stop, on) = (Arc::clone(&app.copies), node.shutdown(), bus.clone());
+    let (copies, stop) = (Arc::clone(&app.copies), node.shutdown());
     let gate = node.readiness().gate("copy of availability");
     node.supervise("watch the copy", move || {
-        events::watch_copy(on.clone(), Arc::clone(&copies), gate.clone(), stop.clone())
+        events::watch_copy(Arc::clone(&copies), gate.clone(), stop.clone())
     });
 
     let (store, stop, on) = (app.store.clone(), node.shutdown(), bus.clone());
     node.supervise("watch the stream", move || {
         events::watch_generation(on.clone(), store.clone(), stop.clone())
     });
+
+    let (store, stop) = (app.store.clone(), node.shutdown());
+    node.supervise("publish again", move || events::publish_again(store.clone(), stop.clone()));
 
     let (listener, bound) = node.listen().await?;
     node.say_heartbeats(&bus, Some(bound));

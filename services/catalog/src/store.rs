@@ -1,7 +1,7 @@
 //! The catalog's database. One method a use case.
 
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool, migrate::Migrator, types::Json};
+use sqlx::{migrate::Migrator, types::Json};
 use stampede_bus::Message;
 use stampede_contracts::{
     Money, SectionId, ShowId, Timestamp, VenueId,
@@ -9,6 +9,7 @@ use stampede_contracts::{
     event::{LobbyRules, Seating, SectionPlan},
 };
 use stampede_outbox::Outbox;
+use stampede_postgres::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
 use crate::domain::{ShowRecord, cheapest};
@@ -228,6 +229,25 @@ impl Store {
         tx.commit().await?;
         self.outbox.nudge();
         Ok(shows.len())
+    }
+
+    /// Publishes the next `limit` shows behind `after` again although nothing changed, and says how far it came. `None`:
+    /// there are no more. What waits in the outbox is not joined by more of the same.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn publish_again(&self, after: Cursor, limit: u32) -> Result<Option<Cursor>, StoreError> {
+        if !self.outbox.standing().await?.is_empty() {
+            return Ok(Some(after));
+        }
+        let shows = self.page(Some(after), limit).await?;
+        let mut tx = self.pool.begin().await?;
+        for show in &shows {
+            self.publish(&mut tx, show).await?;
+        }
+        tx.commit().await?;
+        self.outbox.nudge();
+        Ok(shows.last().map(|show| Cursor { starts_at: show.starts_at, show_id: show.show_id }))
     }
 
     async fn publish(&self, connection: &mut PgConnection, show: &ShowRecord) -> Result<(), StoreError> {

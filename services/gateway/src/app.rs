@@ -9,7 +9,7 @@ use stampede_deadline::Clock;
 use stampede_idempotency::Fingerprinter;
 use stampede_rate_limit::{NoKeys, RateLimiter};
 use stampede_resilience::Gate;
-use stampede_service::Node;
+use stampede_service::{AddressKey, Node, Rotating, Secret};
 use tokio_util::sync::CancellationToken;
 
 use stampede_contracts::SessionId;
@@ -21,7 +21,6 @@ use crate::clients::upstream::{InvalidUpstream, Upstream};
 use crate::config::{Config, ProxyConfig, TimeConfig};
 use crate::domain::classes::Classes;
 use crate::domain::operator::{NoRandomness, OperatorToken};
-use crate::domain::peer::AddressKey;
 use crate::domain::session::SessionTokens;
 use crate::domain::streams::OpenStreams;
 use crate::metrics::Metrics;
@@ -38,10 +37,10 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// Makes and verifies session tokens.
     pub sessions: SessionTokens,
-    /// Knows the operators' token.
+    /// Knows the operators' tokens.
     pub operator: OperatorToken,
     /// Turns path and body of a hold into its fingerprint.
-    pub fingerprinter: Fingerprinter,
+    pub fingerprinter: Rotating<Fingerprinter>,
     /// How often clients may ask.
     pub limits: Limits,
     /// How urgent requests are.
@@ -60,6 +59,8 @@ pub struct Parts {
     pub last_copies: LastCopies,
     /// The owners of seats.
     pub inventory: Inventory,
+    /// Where blocks are.
+    pub layout: Layout,
     /// Messaging.
     pub bus: Bus,
     /// Where a buyer gets a card token, outside production.
@@ -153,9 +154,9 @@ impl App {
         };
         let classes = Classes::of(node.blueprint());
         Ok(Self(Arc::new(Parts {
-            sessions: SessionTokens::new(config.sessions.key.expose(), config.sessions.ttl),
-            operator: OperatorToken::try_new(config.operator_token.expose())?,
-            fingerprinter: Fingerprinter::new(config.fingerprint_key.expose()),
+            sessions: SessionTokens::new(config.sessions.key.map(|key| *key.expose()), config.sessions.ttl),
+            operator: OperatorToken::try_new(config.operator_token.iter().map(Secret::expose))?,
+            fingerprinter: config.fingerprint_key.map(|key| Fingerprinter::new(key.expose())),
             limits,
             classes,
             gate: Gate::new("gateway", config.shed, Clock::system()),
@@ -172,7 +173,8 @@ impl App {
                 config.last_copies.age_max,
                 Clock::system(),
             )?,
-            inventory: Inventory::new(bus.clone(), layout),
+            inventory: Inventory::new(bus.clone(), layout.clone()),
+            layout,
             bus,
             tokens_public_url: config.tokens_public_url,
             metrics,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stampede_load_shed::{InvalidSettings, Limits, Settings, Waiting};
 use stampede_rate_limit::{InvalidQuota, Quota};
 use stampede_service::env::EnvError;
-use stampede_service::{Env, Environment, Secret};
+use stampede_service::{Env, Environment, Rotating, Secret};
 
 use crate::domain::peer::{ForwardedHeader, TrustedProxies};
 
@@ -20,10 +20,9 @@ pub struct Config {
     /// Tokens of sessions.
     pub sessions: SessionConfig,
     /// The operators' bearer token.
-    pub operator_token: Secret,
-    /// Turns path and body of a hold into its fingerprint. The same in every gateway, now and tomorrow: fingerprints
-    /// are stored.
-    pub fingerprint_key: Key,
+    pub operator_token: Rotating<Secret>,
+    /// Turns path and body of a hold into its fingerprint. The same in every gateway: fingerprints are stored.
+    pub fingerprint_key: Rotating<Key>,
     /// Who a request comes from.
     pub proxies: ProxyConfig,
     /// How often clients may ask.
@@ -44,7 +43,7 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
     /// Signs them. The same in every gateway.
-    pub key: Key,
+    pub key: Rotating<Key>,
     /// How long one is valid.
     pub ttl: Duration,
 }
@@ -76,14 +75,12 @@ pub struct LimitConfig {
 pub struct TimeConfig {
     /// The deadline of a request that names none.
     pub deadline_default: Duration,
+    /// The deadline of a request that names a shorter one.
+    pub deadline_min: Duration,
     /// The longest deadline a client may name.
     pub deadline_max: Duration,
-    /// How long the head of a request may take to arrive.
-    pub head: Duration,
     /// How long the body of a request may take to arrive.
     pub body: Duration,
-    /// How long a client may refuse to take more of its answer.
-    pub write: Duration,
 }
 
 /// Open streams of server-sent events.
@@ -129,8 +126,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the key.
     pub fn from_env(env: &Env, environment: Environment) -> Result<Self, ConfigError> {
-        let operator_token = env.secret("OPERATOR_TOKEN")?;
-        if operator_token.expose().len() < OPERATOR_TOKEN_MIN {
+        let operator_token: Rotating<Secret> = env.parse("OPERATOR_TOKEN")?;
+        if operator_token.iter().any(|token| token.expose().len() < OPERATOR_TOKEN_MIN) {
             return Err(ConfigError::OperatorTokenTooShort);
         }
         let tokens_public_url = env.optional("TOKENS_PUBLIC_URL").filter(|_| !environment.is_production());
@@ -149,10 +146,9 @@ impl Config {
             shed: shed(env)?,
             times: TimeConfig {
                 deadline_default: env.millis_or("DEADLINE_DEFAULT_MS", Duration::from_secs(10))?,
+                deadline_min: env.millis_or("DEADLINE_MIN_MS", Duration::from_millis(500))?,
                 deadline_max: env.millis_or("DEADLINE_MAX_MS", Duration::from_secs(30))?,
-                head: env.millis_or("HEAD_TIMEOUT_MS", Duration::from_secs(10))?,
                 body: env.millis_or("BODY_TIMEOUT_MS", Duration::from_secs(5))?,
-                write: env.millis_or("WRITE_TIMEOUT_MS", Duration::from_secs(30))?,
             },
             last_copies: LastCopyConfig {
                 bytes_max: env.parse_or("LAST_COPIES_MAX_BYTES", 16 * 1024 * 1024)?,
@@ -269,7 +265,7 @@ mod tests {
         assert_eq!(config.times.deadline_max, Duration::from_secs(30));
         assert!(config.tokens_public_url.is_none());
         let missing = Config::from_env(&Env::default(), Environment::Development).unwrap_err();
-        assert_eq!(missing.to_string(), "OPERATOR_TOKEN is not set; expected a secret");
+        assert_eq!(missing.to_string(), "OPERATOR_TOKEN is not set; expected Secret");
     }
 
     #[test]
@@ -286,6 +282,7 @@ mod tests {
         let error = |key, value| read(&[(key, value)]).unwrap_err().to_string();
         assert!(error("SESSION_KEY", "abc").starts_with("SESSION_KEY is not valid: it must be 64"));
         assert!(error("OPERATOR_TOKEN", "short").contains("at least 16"));
+        assert!(error("OPERATOR_TOKEN", "operator-token-of-the-test,short").contains("at least 16"));
         assert!(error("TRUSTED_PROXIES", "10.0.0.0/33").starts_with("TRUSTED_PROXIES is not valid"));
         assert!(error("SHED_LIMIT_MIN", "257").starts_with("SHED_LIMIT_MIN, SHED_LIMIT_INITIAL"));
         assert!(error("SESSIONS_PER_MINUTE", "0").starts_with("SESSIONS_PER_MINUTE is not valid"));

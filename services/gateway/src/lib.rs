@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, NEIGHBOURS};
 use crate::clients::layout::Layout;
 use crate::config::Config;
-use crate::http::server::{ConnectionLimits, Server};
 
 /// Who this is.
 pub const IDENTITY: Identity = Identity {
@@ -50,13 +49,9 @@ pub async fn run(node: Node) -> Result<ExitCode, BoxError> {
     node.tasks().spawn(meet_neighbours(app.clone(), gate));
     let (listener, address) = node.listen().await?;
     node.say_heartbeats(&bus, Some(address));
-    let limits = ConnectionLimits {
-        max: node.settings().http_connections_max,
-        idle_timeout: node.settings().http_idle_timeout,
-        head_timeout: app.times.head,
-        write_timeout: app.times.write,
-    };
-    let server = Server { listener, limits, metrics: app.metrics.clone(), router: http::router(app)? };
+    let proxies = app.proxies.trusted.clone();
+    let server =
+        node.server(listener, http::router(app)?).behind(move |peer| proxies.contains(peer.to_canonical()));
     Ok(node.serve_with(|stop| server.run(stop)).await)
 }
 

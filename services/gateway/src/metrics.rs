@@ -14,7 +14,6 @@ pub struct Metrics {
     upstream: Histogram<f64>,
     last_copies: Counter<u64>,
     streams: UpDownCounter<i64>,
-    connections: UpDownCounter<i64>,
 }
 
 /// Whose quota was used up.
@@ -70,11 +69,6 @@ impl Metrics {
                 .with_description("Open streams of server-sent events.")
                 .with_unit("{stream}")
                 .build(),
-            connections: meter
-                .i64_up_down_counter("stampede.gateway.connections")
-                .with_description("Open connections of clients.")
-                .with_unit("{connection}")
-                .build(),
         }
     }
 
@@ -101,11 +95,6 @@ impl Metrics {
     /// A stream was opened; it is over when this is dropped.
     pub fn stream(&self) -> Open {
         Open::new(&self.streams)
-    }
-
-    /// A connection was accepted; it is over when this is dropped.
-    pub fn connection(&self) -> Open {
-        Open::new(&self.connections)
     }
 }
 

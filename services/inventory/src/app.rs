@@ -1,9 +1,12 @@
 //! The service put together.
 
+use std::sync::Arc;
+
 use sqlx::migrate::Migrator;
 use stampede_bus::{BoxError, DeadLetterKeeper};
 use stampede_contracts::topology::EVT_CATALOG;
 use stampede_outbox::{Outbox, Relay, RelaySettings};
+use stampede_postgres::{DatabaseClock, PgPool};
 use stampede_service::{Identity, Node};
 
 use crate::config::Config;
@@ -24,20 +27,26 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 /// Partitions of the outbox. All replicas have to agree.
 const OUTBOX_PARTITIONS: u16 = 4;
 
-/// Connects, and starts everything this service does as children of the node.
+/// Connects, and starts everything this service does as children of the node. Without a `clock` the database's is taken:
+/// what is promised by one replica and ended by another is judged by the same time.
 ///
 /// # Errors
 /// When a key is missing, or database or messaging cannot be reached in time.
-pub async fn start(node: &Node, clock: Clock) -> Result<Inventory, BoxError> {
+pub async fn start(node: &Node, clock: Option<Clock>) -> Result<Inventory, BoxError> {
     let config = Config::from_env(node.env())?;
     let pool = node.database(&MIGRATOR).await?;
     let bus = node.bus().await?;
+    let clock = match clock {
+        Some(clock) => clock,
+        None => follow_clock(node, &pool).await?,
+    };
     let outbox = Outbox::new(pool.clone(), OUTBOX_PARTITIONS);
     let rules = Rules {
         hold: config.hold,
         seats_max: config.seats_max,
         pass_key: config.pass_key,
         history: config.history,
+        state_again_every: config.state_again_every,
     };
     let inventory = Inventory::new(Store::new(pool.clone(), outbox.clone()), rules, clock)?;
 
@@ -66,7 +75,9 @@ pub async fn start(node: &Node, clock: Clock) -> Result<Inventory, BoxError> {
     node.supervise("publisher", move || {
         let (service, on, stop) = (service.clone(), on.clone(), stop.clone());
         async move {
-            lead(service.store().pool(), Duty::Publish, &stop, || publisher::publish(&service, &on)).await;
+            let publishing =
+                lead(service.store().pool(), Duty::Publish, &stop, || publisher::publish(&service, &on));
+            Box::pin(publishing).await;
             Ok(())
         }
     });
@@ -82,4 +93,11 @@ pub async fn start(node: &Node, clock: Clock) -> Result<Inventory, BoxError> {
 
     node.say_heartbeats(&bus, None);
     Ok(inventory)
+}
+
+async fn follow_clock(node: &Node, pool: &PgPool) -> Result<Clock, BoxError> {
+    let clock = DatabaseClock::read(pool).await?;
+    let (followed, pool, stop) = (clock.clone(), pool.clone(), node.shutdown());
+    node.supervise("clock", move || followed.clone().follow(pool.clone(), stop.clone()));
+    Ok(Arc::new(move || clock.now()))
 }

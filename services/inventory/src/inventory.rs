@@ -11,6 +11,7 @@ use stampede_contracts::signed::VerifyingKey;
 use stampede_contracts::{Code, HasKey, Problem, Timestamp};
 use stampede_deadline::Deadline;
 use stampede_retry::{Backoff, retry};
+use stampede_service::Rotating;
 
 use crate::domain::hold::Wish;
 use crate::metrics::Metrics;
@@ -25,6 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
+/// Whether a fingerprint is that of this request, by whichever key.
+fn is_of(request: &PlaceHold, fingerprint: &String) -> bool {
+    request.fingerprint == *fingerprint || request.other_fingerprints.contains(fingerprint)
+}
+
 /// Tells the time. A parameter, so that tests can have their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -36,9 +42,11 @@ pub struct Rules {
     /// The most seats of one hold.
     pub seats_max: u32,
     /// The key that verifies the lobby's passes.
-    pub pass_key: VerifyingKey,
+    pub pass_key: Rotating<VerifyingKey>,
     /// How long holds and journal of a show stay after it is over.
     pub history: Duration,
+    /// How often blocks and layouts are published again although nothing changed.
+    pub state_again_every: Duration,
 }
 
 /// The use cases. Clones are the same service.
@@ -130,7 +138,7 @@ impl Inventory {
         // A refusal is only for a key that has no hold yet: the first time there may have been seats, a pass, a sale.
         let (session, key) = request.key();
         match self.store().earlier(session, key).await? {
-            Some(earlier) if earlier.fingerprint == request.fingerprint => {
+            Some(earlier) if is_of(request, &earlier.fingerprint) => {
                 Ok(HoldAnswer::Held(Box::new(earlier.view)))
             }
             Some(_) => Err(Problem::new(Code::KeyReused).into()),

@@ -6,8 +6,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnection, PgPool};
-use sqlx::{ConnectOptions, Connection};
+use stampede_postgres::{PgConnection, PgPool};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +55,7 @@ async fn term<Fut>(pool: &PgPool, duty: Duty, work: &impl Fn() -> Fut) -> Result
 where
     Fut: Future<Output = ()>,
 {
-    let mut connection = pool.connect_options().connect().await?;
+    let mut connection = pool.connect().await?;
     sqlx::query("SET idle_session_timeout = '5s'").execute(&mut connection).await?;
     while !try_lock(&mut connection, duty).await? {
         sleep(PULSE).await;

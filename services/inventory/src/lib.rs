@@ -10,7 +10,7 @@ mod leader;
 mod metrics;
 mod outlook;
 mod problem;
-mod publisher;
+pub mod publisher;
 mod rpc;
 mod shows;
 pub mod store;

@@ -1,9 +1,7 @@
 //! The process: answers for seats, lays out shows, publishes blocks, ends holds whose time is over.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use stampede_contracts::Timestamp;
 use stampede_inventory::app;
 use stampede_service::{Command, Node};
 
@@ -14,7 +12,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let node = Node::start(app::IDENTITY)?;
     match node.command() {
         Command::Serve => {
-            app::start(&node, Arc::new(Timestamp::now)).await?;
+            app::start(&node, None).await?;
             Ok(node.idle().await)
         }
         Command::Migrate => {

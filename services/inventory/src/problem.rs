@@ -37,13 +37,10 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Refused(problem) => problem,
-            Error::Store(error) if error.is_unavailable() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the store is not available");
-                Self::new(Code::Unavailable)
-            }
             Error::Store(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
-                Self::new(Code::Internal).trace_id(stampede_telemetry::trace::trace_id())
+                let code = error.code();
+                tracing::error!(%code, error = &error as &dyn std::error::Error, "the store failed");
+                Self::new(code).trace_id(stampede_telemetry::trace::trace_id())
             }
         }
     }

@@ -1,12 +1,14 @@
-//! Tells others how the blocks are: at most ten times a second a block, as it is when it is read.
+//! Tells others how the blocks are: at most ten times a second a block, as it is when it is read; and again from time to
+//! time.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use stampede_bus::{ApiError, BucketError, Bus, Message, PublishError};
 use stampede_contracts::event::BlockState;
 use stampede_contracts::topology::{EVT_INVENTORY, LAYOUT};
 use stampede_contracts::{BlockId, Event, ShowId};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use crate::inventory::Inventory;
@@ -21,113 +23,257 @@ const PROBE_PERIOD: Duration = Duration::from_secs(5);
 /// Before it goes on after a failure.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Blocks read, published and marked at once. With a thousand letters each they stay far below a megabyte.
-const BATCH: i64 = 256;
+const BATCH: usize = 256;
 const LAYOUTS: i64 = 16;
 
 /// Why publishing stopped for a moment.
 #[derive(Debug, thiserror::Error)]
-enum Stopped {
+pub enum Stopped {
+    /// The database.
     #[error("the store failed")]
     Store(#[from] StoreError),
+    /// The stream.
     #[error("a message was not stored")]
     Publish(#[from] PublishError),
+    /// The bucket.
     #[error("the bucket was not written")]
     Bucket(#[from] BucketError),
-    #[error("the generation cannot be asked")]
-    Generation(#[from] ApiError),
+    /// What there is in JetStream.
+    #[error("JetStream cannot be asked")]
+    Api(#[from] ApiError),
+    /// A fault in a program.
     #[error("a message has no form in JSON")]
     Json(#[from] serde_json::Error),
 }
 
-/// Publishes what is marked, for as long as it is polled.
+/// Publishes what is marked, for as long as it is polled. Blocks and layouts do not wait for each other: stream and bucket
+/// can be away one without the other.
 pub async fn publish(inventory: &Inventory, bus: &Bus) {
-    let publisher = Publisher { inventory, bus };
+    let blocks = Blocks::new(inventory, bus);
+    let layouts = Layouts { inventory, bus, behind: None, probe_at: Instant::now(), round: Round::default() };
+    tokio::join!(blocks.run(), layouts.run());
+}
+
+fn ticks() -> Interval {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut compare_at = Instant::now();
-    let mut probe_at = Instant::now();
-    loop {
-        ticks.tick().await;
-        let result = async {
-            if compare_at <= Instant::now() {
-                publisher.compare_generations().await?;
-                compare_at = Instant::now() + GENERATION_PERIOD;
-            }
-            if probe_at <= Instant::now() {
-                publisher.probe_bucket().await?;
-                probe_at = Instant::now() + PROBE_PERIOD;
-            }
-            publisher.blocks().await?;
-            publisher.layouts().await
-        };
-        if let Err(error) = result.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "publishing rests");
-            sleep(PAUSE).await;
-        }
+    ticks
+}
+
+async fn rest_after_failure(result: Result<(), Stopped>) {
+    if let Err(error) = result {
+        tracing::warn!(error = &error as &dyn std::error::Error, "publishing rests");
+        sleep(PAUSE).await;
     }
 }
 
-struct Publisher<'a> {
+/// A round over all shows that are not over, one at a time: what they look like is published again from time to time, so
+/// that no copy is wrong for ever, whatever was lost on the way to it.
+#[derive(Default)]
+struct Round {
+    left: Vec<ShowId>,
+    next_at: Option<Instant>,
+}
+
+impl Round {
+    async fn next(&mut self, inventory: &Inventory) -> Result<Option<ShowId>, StoreError> {
+        let now = Instant::now();
+        // What has just been published for the first time need not be published again.
+        let next_at = *self.next_at.get_or_insert(now + inventory.rules().state_again_every);
+        if self.left.is_empty() && next_at <= now {
+            self.left = inventory.store().shows_to_come(inventory.now()).await?;
+            self.next_at = Some(now + inventory.rules().state_again_every);
+        }
+        Ok(self.left.pop())
+    }
+}
+
+/// The last message about a block, as far as it is known.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    /// 0: there is none.
+    sequence: u64,
+    version: i64,
+}
+
+/// Publishes blocks. The state of a block never goes backwards in its stream, whoever publishes: a message says behind
+/// which one it belongs, and the stream refuses it when there is another. So a publisher that was frozen between reading
+/// and sending, while another took over, replaces nothing newer when it goes on.
+pub struct Blocks<'a> {
     inventory: &'a Inventory,
     bus: &'a Bus,
+    /// Of blocks that this process has looked at or published.
+    last: HashMap<BlockId, Last>,
+    compare_at: Instant,
+    round: Round,
 }
 
-impl Publisher<'_> {
-    /// Publishes every marked block once.
-    async fn blocks(&self) -> Result<(), Stopped> {
-        let mut after = None;
+impl<'a> Blocks<'a> {
+    /// Knows nothing of the stream yet.
+    pub fn new(inventory: &'a Inventory, bus: &'a Bus) -> Self {
+        Self { inventory, bus, last: HashMap::new(), compare_at: Instant::now(), round: Round::default() }
+    }
+
+    async fn run(mut self) {
+        let mut ticks = ticks();
         loop {
-            let blocks = self.inventory.store().dirty_blocks(after, BATCH, self.inventory.now()).await?;
-            let Some(last) = blocks.last() else { return Ok(()) };
-            after = Some(last.block_id);
-            self.publish(&blocks).await?;
+            ticks.tick().await;
+            rest_after_failure(self.publish_what_is_due().await).await;
         }
     }
 
-    async fn publish(&self, blocks: &[BlockState]) -> Result<(), Stopped> {
-        let messages = blocks.iter().map(message).collect::<Result<Vec<_>, _>>()?;
-        let results = self.bus.publish_all(&messages).await;
-        let stored = blocks.iter().zip(&results).filter(|(_, result)| result.is_ok());
-        let stored: Vec<(BlockId, i64)> = stored.map(|(block, _)| (block.block_id, block.version)).collect();
-        self.inventory.store().blocks_published(&stored).await?;
-        self.inventory.metrics().published("block", stored.len());
-        results.into_iter().collect::<Result<(), _>>().map_err(Stopped::from)
-    }
-
-    /// Publishes the layouts of shows whose blocks are all in the stream: who reads the layout can wait for them.
-    async fn layouts(&self) -> Result<(), Stopped> {
+    async fn publish_what_is_due(&mut self) -> Result<(), Stopped> {
         let mut result = Ok(());
-        for show in self.inventory.store().unpublished_layouts(LAYOUTS).await? {
-            // One that cannot be published, perhaps because it is too large, does not hold back the others.
-            result = result.and(self.layout(show).await);
+        if self.compare_at <= Instant::now() {
+            self.compare_at = Instant::now() + GENERATION_PERIOD;
+            result = self.compare_generations().await;
+        }
+        result = result.and(self.publish_marked().await);
+        if let Some(show) = self.round.next(self.inventory).await? {
+            let blocks = self.inventory.store().blocks_of(show, self.inventory.now()).await?;
+            for some in blocks.chunks(BATCH) {
+                result = result.and(self.publish(some).await);
+            }
         }
         result
     }
 
-    async fn layout(&self, show: ShowId) -> Result<(), Stopped> {
-        let store = self.inventory.store();
-        let Some(show) = store.show(show).await? else { return Ok(()) };
-        let layout = show.layout();
-        let value = serde_json::to_vec(&layout)?;
-        self.bus.kv_put(LAYOUT, &show.id.to_string(), value.into()).await?;
-        self.bus.publish(&message(&layout)?).await?;
-        store.layout_published(show.id).await?;
-        self.inventory.metrics().published("layout", 1);
-        Ok(())
+    /// Publishes every marked block once. One that cannot be published does not hold back those behind it.
+    async fn publish_marked(&mut self) -> Result<(), Stopped> {
+        let (mut after, mut result) = (None, Ok(()));
+        loop {
+            let blocks = self.inventory.store().dirty_blocks(after, BATCH, self.inventory.now()).await?;
+            let Some(last) = blocks.last() else { return result };
+            after = Some(last.block_id);
+            result = result.and(self.publish(&blocks).await);
+        }
+    }
+
+    /// Publishes blocks as they were read, except where the stream has something newer.
+    ///
+    /// # Errors
+    /// When one of them was not stored; the others were. That something newer is there is no error.
+    pub async fn publish(&mut self, blocks: &[BlockState]) -> Result<(), Stopped> {
+        let mut current = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let last = self.last(block).await?;
+            if block.version >= last.version {
+                current.push((block, last));
+            }
+        }
+        let messages = current.iter().map(|(block, _)| message(*block)).collect::<Result<Vec<_>, _>>()?;
+        let expected: Vec<u64> = current.iter().map(|(_, last)| last.sequence).collect();
+        let results = self.bus.publish_states(&messages, &expected).await;
+        let (mut stored, mut result) = (Vec::new(), Ok(()));
+        for ((block, _), published) in current.into_iter().zip(results) {
+            if let Ok(sequence) = published {
+                self.last.insert(block.block_id, Last { sequence, version: block.version });
+                stored.push((block.block_id, block.version));
+                continue;
+            }
+            // Where it belongs now is asked when it is published the next time.
+            self.last.remove(&block.block_id);
+            if let Err(error) = published
+                && error != PublishError::Outdated
+            {
+                result = result.and(Err(error));
+            }
+        }
+        self.inventory.store().blocks_published(&stored).await?;
+        self.inventory.metrics().published("block", stored.len());
+        Ok(result?)
+    }
+
+    async fn last(&mut self, block: &BlockState) -> Result<Last, Stopped> {
+        if let Some(last) = self.last.get(&block.block_id) {
+            return Ok(*last);
+        }
+        let stored = self.bus.last_message(EVT_INVENTORY, &block.subject()).await?;
+        let last = stored.map_or(Last::default(), |(sequence, payload)| {
+            // What cannot be read is replaced.
+            let version = serde_json::from_slice(&payload).map_or(0, |last: BlockState| last.version);
+            Last { sequence, version }
+        });
+        self.last.insert(block.block_id, last);
+        Ok(last)
     }
 
     /// Whether the stream is still the one that was filled from here; if not, everything is marked again. A crash in
     /// between leaves the old generation in the database, and so it begins again.
-    async fn compare_generations(&self) -> Result<(), Stopped> {
+    async fn compare_generations(&mut self) -> Result<(), Stopped> {
         let store = self.inventory.store();
         let Some(generation) = self.bus.generation(EVT_INVENTORY).await? else { return Ok(()) };
         let known = store.generation(EVT_INVENTORY).await?;
         if known.as_ref() != Some(&generation) {
             tracing::info!(generation, known, "the stream is new: it is filled again");
-            self.forget_blocks().await?;
+            self.last.clear();
+            let mut after = None;
+            loop {
+                after = store.forget_blocks(after, BATCH).await?;
+                if after.is_none() {
+                    break;
+                }
+            }
             store.forget_layouts().await?;
             store.note_generation(EVT_INVENTORY, &generation).await?;
         }
+        Ok(())
+    }
+}
+
+struct Layouts<'a> {
+    inventory: &'a Inventory,
+    bus: &'a Bus,
+    /// The last of those that were tried in this round over all that are marked.
+    behind: Option<ShowId>,
+    probe_at: Instant,
+    round: Round,
+}
+
+impl Layouts<'_> {
+    async fn run(mut self) {
+        let mut ticks = ticks();
+        loop {
+            ticks.tick().await;
+            rest_after_failure(self.publish_what_is_due().await).await;
+        }
+    }
+
+    async fn publish_what_is_due(&mut self) -> Result<(), Stopped> {
+        let mut result = Ok(());
+        if self.probe_at <= Instant::now() {
+            self.probe_at = Instant::now() + PROBE_PERIOD;
+            result = self.probe_bucket().await;
+        }
+        result = result.and(self.publish_marked().await);
+        if let Some(show) = self.round.next(self.inventory).await? {
+            result = result.and(self.publish(show).await);
+        }
+        result
+    }
+
+    /// Publishes the layouts of shows whose blocks are all in the stream: who reads the layout can wait for them.
+    async fn publish_marked(&mut self) -> Result<(), Stopped> {
+        let mut result = Ok(());
+        let shows = self.inventory.store().unpublished_layouts(self.behind, LAYOUTS).await?;
+        self.behind = shows.last().copied();
+        for show in shows {
+            // One that cannot be published, perhaps because it is too large, does not hold back the others.
+            result = result.and(self.publish(show).await);
+        }
+        result
+    }
+
+    async fn publish(&self, show: ShowId) -> Result<(), Stopped> {
+        let store = self.inventory.store();
+        let Some(show) = store.show(show).await? else { return Ok(()) };
+        let layout = show.layout();
+        let value = serde_json::to_vec(&layout)?;
+        let put = self.bus.kv_put(LAYOUT, &show.id.to_string(), value.into()).await;
+        self.bus.publish(&message(&layout)?).await?;
+        put?;
+        store.layout_published(show.id).await?;
+        self.inventory.metrics().published("layout", 1);
         Ok(())
     }
 
@@ -140,16 +286,6 @@ impl Publisher<'_> {
             store.forget_layouts().await?;
         }
         Ok(())
-    }
-
-    async fn forget_blocks(&self) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            after = self.inventory.store().forget_blocks(after, BATCH).await?;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
     }
 }
 

@@ -21,9 +21,8 @@ pub use hold::Earlier;
 pub use place::{Attempt, Placed};
 pub use sweep::Due;
 
-use sqlx::postgres::PgPool;
-use sqlx::{Postgres, Transaction};
 use stampede_outbox::Outbox;
+use stampede_postgres::{PgPool, Transaction};
 
 use crate::domain::block::Counts;
 
@@ -49,7 +48,7 @@ impl Store {
         &self.pool
     }
 
-    async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    async fn begin(&self) -> Result<Transaction, sqlx::Error> {
         self.pool.begin_with(BEGIN).await
     }
 }

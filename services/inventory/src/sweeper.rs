@@ -1,8 +1,10 @@
 //! Ends holds whose time is over, and does the housekeeping.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use stampede_contracts::BlockId;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::inventory::Inventory;
 use crate::metrics::Metrics;
@@ -14,6 +16,10 @@ const POLL: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(250);
 /// Holds looked at in one round.
 const ROUND: i64 = 500;
+/// How long a block rests that contradicts itself, so that the others have their turn.
+const REST: Duration = Duration::from_secs(60);
+/// Blocks that rest, at most. So many are no single fault any more.
+const RESTING_MAX: usize = 1_000;
 /// Between two counts of all seats.
 const COUNT_PERIOD: Duration = Duration::from_secs(10);
 /// How long a key is remembered. A pass is shorter.
@@ -30,8 +36,9 @@ pub async fn sweep(inventory: &Inventory) {
 }
 
 async fn expire(inventory: &Inventory) {
+    let mut resting = BTreeMap::new();
     loop {
-        let pause = match expire_round(inventory).await {
+        let pause = match expire_round(inventory, &mut resting).await {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "sweeping rests");
@@ -43,20 +50,30 @@ async fn expire(inventory: &Inventory) {
 }
 
 /// Ends what is due, and says how long there is nothing to do.
-async fn expire_round(inventory: &Inventory) -> Result<Duration, StoreError> {
+async fn expire_round(
+    inventory: &Inventory,
+    resting: &mut BTreeMap<BlockId, Instant>,
+) -> Result<Duration, StoreError> {
     let store = inventory.store();
-    let due = store.due(inventory.now(), ROUND).await?;
+    resting.retain(|_, until| *until > Instant::now());
+    let without: Vec<i64> = resting.keys().map(BlockId::number).collect();
+    let due = store.due(inventory.now(), ROUND, &without).await?;
     let mut pause = Duration::ZERO;
     for block in &due {
         match store.expire(block, inventory.now()).await {
             Ok(ended) => inventory.metrics().expired(ended),
             // Its turn comes again; the other blocks need not wait for it.
             Err(error) if error.is_transient() => pause = PAUSE,
-            Err(error) => return Err(error),
+            Err(error) if error.is_outage() || resting.len() >= RESTING_MAX => return Err(error),
+            Err(error) => {
+                let (block, error) = (block.block, &error as &dyn std::error::Error);
+                tracing::error!(%block, error, rest = ?REST, "the holds of a block cannot be ended");
+                resting.insert(block, Instant::now() + REST);
+            }
         }
     }
     if due.is_empty() {
-        let next = store.next_due().await?;
+        let next = store.next_due(&without).await?;
         pause = next.map_or(POLL, |next| next.since(inventory.now()).min(POLL));
     }
     Ok(pause)

@@ -8,6 +8,7 @@ use stampede_contracts::{
     api::{self, PlaceState},
     signed::Pass,
 };
+use stampede_postgres::Failure;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -190,7 +191,15 @@ impl App {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(look.tick()).await.is_some() {
             for show in self.store.busy_shows().await? {
-                self.look_at(&show).await?;
+                match self.look_at(&show).await {
+                    Err(error) if Failure::of(&error) == Failure::Outage => return Err(error.into()),
+                    // The buyers of the other shows need not wait for it.
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::error!(show = %show.show_id, error, "nobody can be called for a show");
+                    }
+                    Ok(()) => {}
+                }
             }
         }
         Ok(())

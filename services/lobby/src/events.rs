@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Replay, Verdict};
+use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Failure, Replay, Verdict};
 use stampede_contracts::{
     event::{PassClosed, ShowPublished},
     topology::{EVT_CATALOG, EVT_FACTS, EVT_INVENTORY},
 };
+use stampede_service::failure;
 use tokio_util::sync::CancellationToken;
 
 use crate::{stock::StockCopy, store::Store};
@@ -35,14 +36,14 @@ pub async fn shows(bus: Bus, store: Store, shutdown: CancellationToken) -> Resul
     consumer.run(shutdown, handler).await
 }
 
-async fn take_show(store: &Store, delivery: &Delivery) -> Result<Verdict, BoxError> {
+async fn take_show(store: &Store, delivery: &Delivery) -> Result<Verdict, Failure> {
     let show: ShowPublished = match delivery.decode() {
         Ok(show) => show,
         Err(error) => return Ok(Verdict::Dead(error.to_string())),
     };
     let mut seed = [0_u8; 32];
     rand::rng().fill_bytes(&mut seed);
-    store.take_show(&show, &seed).await?;
+    store.take_show(&show, &seed).await.map_err(failure)?;
     Ok(Verdict::Done)
 }
 
@@ -67,7 +68,7 @@ pub async fn passes(bus: Bus, store: Store, shutdown: CancellationToken) -> Resu
                     Err(error) => verdicts.push(Verdict::Dead(error.to_string())),
                 }
             }
-            store.passes_closed(&closed).await?;
+            store.passes_closed(&closed).await.map_err(failure)?;
             Ok(verdicts)
         }
     };
@@ -80,5 +81,5 @@ pub async fn passes(bus: Bus, store: Store, shutdown: CancellationToken) -> Resu
 /// None while it runs.
 pub async fn stock(bus: Bus, copy: Arc<StockCopy>, shutdown: CancellationToken) -> Result<(), BoxError> {
     let handler = move |delivery: Delivery| std::future::ready(copy.apply(&delivery));
-    Replay::new(bus, EVT_INVENTORY, "evt.inventory.>").run(shutdown, handler, || {}).await
+    Replay::new(bus, EVT_INVENTORY, "evt.inventory.>").run(shutdown, handler, |_| {}).await
 }

@@ -18,6 +18,7 @@ use stampede_contracts::{
     Code, LobbyTicket, Problem, SessionId, ShowId,
     api::{self, PlaceState},
 };
+use stampede_postgres::Failure;
 use stampede_service::extract::{Json, Path, Session};
 use tokio::time::Instant;
 
@@ -57,7 +58,16 @@ async fn read(
     Session(session): Session,
     Path(ticket): Path<LobbyTicket>,
 ) -> Result<Json<api::Place>, Problem> {
-    app.place(ticket, session).await.map(Json).map_err(problem)
+    present(app.place(ticket, session).await).map(Json)
+}
+
+/// A place that was left is gone (RFC 9110, 9.3.5): only the response to leaving it, and a stream that is open then,
+/// still show it.
+fn present(place: Result<api::Place, AppError>) -> Result<api::Place, Problem> {
+    match place.map_err(problem)? {
+        api::Place { state: PlaceState::Left, .. } => Err(Problem::new(Code::PlaceNotFound)),
+        place => Ok(place),
+    }
 }
 
 async fn leave(
@@ -73,7 +83,7 @@ async fn follow(
     Session(session): Session,
     Path(ticket): Path<LobbyTicket>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let first = app.place(ticket, session).await.map_err(problem)?;
+    let first = present(app.place(ticket, session).await)?;
     let following =
         Following { app, session, next: Some(first), shown: None, ends_at: Instant::now() + STREAM_MAX };
     let events = futures::stream::unfold(following, Following::next);
@@ -117,14 +127,13 @@ impl Following {
 
 // The one place where an error becomes an answer, and where its chain is logged.
 fn problem(error: AppError) -> Problem {
-    match error {
-        AppError::Refused(problem) | AppError::Inventory(CallError::Refused(problem)) => problem,
-        AppError::Database(_) | AppError::Inventory(_) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the request failed");
-            match error {
-                AppError::Inventory(CallError::TimedOut) => Problem::new(Code::DeadlineExceeded),
-                _ => Problem::new(Code::Unavailable),
-            }
-        }
-    }
+    let problem = match &error {
+        AppError::Refused(problem) => return problem.clone(),
+        AppError::Inventory(refused @ CallError::Refused(_)) => return refused.clone().into(),
+        AppError::Inventory(CallError::TimedOut) => Problem::new(Code::DeadlineExceeded),
+        AppError::Inventory(_) => Problem::new(Code::Unavailable),
+        AppError::Database(error) => Problem::new(Failure::of(error).code()),
+    };
+    tracing::error!(error = &error as &dyn std::error::Error, "the request failed");
+    problem
 }

@@ -9,7 +9,8 @@ pub use line::Called;
 pub use place::{Place, Slot};
 pub use show::Show;
 
-use sqlx::{PgPool, migrate::Migrator};
+use sqlx::migrate::Migrator;
+use stampede_postgres::PgPool;
 
 /// The schema.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");

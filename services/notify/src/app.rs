@@ -25,6 +25,9 @@ use crate::{
 
 /// The longest nap without looking whether something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two attempts.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// Mails leased at once for every one that is under way.
 const LEASED_PER_WORKER: u32 = 4;
 
@@ -62,7 +65,7 @@ impl Worker {
                 .with_description("from the command to the mail server's acceptance")
                 .build(),
         };
-        let backoff = Backoff::try_new(Duration::from_secs(1), Duration::from_secs(600))?;
+        let backoff = Backoff::try_new(PAUSE_MIN, PAUSE_MAX)?;
         Ok(Self { store, bus, mailer, config, backoff, metrics })
     }
 
@@ -114,18 +117,26 @@ impl Worker {
                 self.metrics.age.record(Timestamp::now().since(due.message.ce_time).as_secs_f64(), &[]);
                 "sent"
             }
-            Err(MailError::Transient(error) | MailError::Unreachable(error))
-                if due.attempts < self.config.attempts_max =>
-            {
+            Err(MailError::Withdrawn(reason)) => {
+                tracing::info!(order = %due.order_id, reason, "a mail is withdrawn");
+                self.store.end(&due, End::Withdrawn, Some(reason)).await?;
+                "withdrawn"
+            }
+            // Whoever is away refuses nothing: however long that lasts, no mail is given up for it.
+            Err(MailError::Unreachable(error)) => {
+                let pause = pause_in_outage(&due);
+                tracing::warn!(order = %due.order_id, error, ?pause, "the mail waits for whoever is away");
+                self.store.wait(due.step_id, pause, &error).await?;
+                "waiting"
+            }
+            Err(MailError::Transient(error)) if due.attempts < self.config.attempts_max => {
                 let pause =
                     self.backoff.delay(u32::try_from(due.attempts).unwrap_or(u32::MAX), &mut rand::rng());
                 tracing::warn!(order = %due.order_id, error, ?pause, "the mail is tried again");
                 self.store.postpone(due.step_id, pause, &error).await?;
                 "postponed"
             }
-            Err(
-                MailError::Permanent(error) | MailError::Transient(error) | MailError::Unreachable(error),
-            ) => {
+            Err(MailError::Permanent(error) | MailError::Transient(error)) => {
                 // The dead letter first: if the process dies in between, it is laid aside once more, not lost.
                 self.bus
                     .dead_letter(
@@ -150,10 +161,17 @@ impl Worker {
         let deadline = Deadline::after(self.config.timeout);
         let buyer = stampede_deadline::scope(deadline, clients::buyer(&self.bus, due.order_id)).await;
         let buyer = buyer.map_err(|error| match error {
-            CallError::Refused(problem) => MailError::Permanent(format!("orders said {problem}")),
-            other => MailError::Transient(other.to_string()),
+            CallError::Refused(refusal) => MailError::Permanent(format!("orders said {refusal}")),
+            other => MailError::Unreachable(other.to_string()),
         })?;
         let letter = letter(command.kind, due.order_id, &buyer);
+        let letter = letter.ok_or(MailError::Withdrawn("its tickets were revoked"))?;
         self.mailer.send(due.step_id, &buyer, letter).await
     }
+}
+
+/// Grows with the time that the mail has waited already.
+fn pause_in_outage(due: &Due) -> Duration {
+    let waited = Timestamp::now().since(due.message.ce_time);
+    waited.mul_f64(rand::random_range(0.1..0.3)).clamp(PAUSE_MIN, PAUSE_MAX)
 }

@@ -24,10 +24,13 @@ pub enum MailError {
     /// Trying again cannot help: the address is none, or the mail server refused for good (5yz).
     #[error("refused for good: {0}")]
     Permanent(String),
+    /// There is nothing to send any more: the tickets were revoked.
+    #[error("withdrawn: {0}")]
+    Withdrawn(&'static str),
     /// The mail server is well, and does not want it now (4yz).
     #[error("not now: {0}")]
     Transient(String),
-    /// The mail server is not there, or not well.
+    /// The mail server or `orders` is not there, or not well.
     #[error("not sent: {0}")]
     Unreachable(String),
 }
@@ -115,7 +118,9 @@ impl Mailer {
 /// A mail server that refuses one mail, for good or for now, is well.
 fn meaning(answer: Result<&(), &MailError>) -> Meaning {
     match answer {
-        Ok(()) | Err(MailError::Permanent(_) | MailError::Transient(_)) => Meaning::Answer,
+        Ok(()) | Err(MailError::Permanent(_) | MailError::Withdrawn(_) | MailError::Transient(_)) => {
+            Meaning::Answer
+        }
         Err(MailError::Unreachable(_)) => Meaning::Unavailable(None),
     }
 }

@@ -2,7 +2,12 @@
 
 use std::fmt::Write as _;
 
-use stampede_contracts::{OrderId, api::Ticket, command::MailKind, orders::BuyerOf};
+use stampede_contracts::{
+    OrderId,
+    api::{Ticket, TicketState},
+    command::MailKind,
+    orders::BuyerOf,
+};
 
 /// A mail as a person reads it.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,10 +20,18 @@ pub struct Letter {
     pub html: String,
 }
 
-/// Writes the mail of `kind` about an order.
-pub fn letter(kind: MailKind, order: OrderId, buyer: &BuyerOf) -> Letter {
-    match kind {
-        MailKind::Tickets => tickets(order, buyer),
+/// Writes the mail of `kind` about an order. None when it is about tickets, and they were revoked in the meantime: a mail
+/// may wait for days, and nobody is to stand before a door with what opens it no more.
+pub fn letter(kind: MailKind, order: OrderId, buyer: &BuyerOf) -> Option<Letter> {
+    Some(match kind {
+        MailKind::Tickets => {
+            let valid = buyer.tickets.iter().filter(|ticket| ticket.state == TicketState::Valid);
+            let valid: Vec<&Ticket> = valid.collect();
+            if valid.is_empty() {
+                return None;
+            }
+            tickets(order, buyer, &valid)
+        }
         MailKind::Cancelled => note(
             order,
             buyer,
@@ -31,10 +44,10 @@ pub fn letter(kind: MailKind, order: OrderId, buyer: &BuyerOf) -> Letter {
             "Your order could not be completed",
             "We could not complete your order. Nothing was charged, or it was given back.",
         ),
-    }
+    })
 }
 
-fn tickets(order: OrderId, buyer: &BuyerOf) -> Letter {
+fn tickets(order: OrderId, buyer: &BuyerOf, valid: &[&Ticket]) -> Letter {
     let mut text = format!(
         "Hello {},\n\nhere are your tickets for {} at {}, {}.\n\n",
         buyer.name, buyer.show_title, buyer.venue, buyer.starts_at
@@ -46,7 +59,7 @@ fn tickets(order: OrderId, buyer: &BuyerOf) -> Letter {
         escape(&buyer.venue),
         buyer.starts_at
     );
-    for ticket in &buyer.tickets {
+    for ticket in valid {
         let seat = seat(ticket);
         // Writing into a String cannot fail.
         let _ = write!(text, "{seat}\n  ticket {}\n  code   {}\n\n", ticket.ticket_id, ticket.code);
@@ -115,7 +128,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use stampede_contracts::{Money, ShowId, TicketId, Timestamp, api::TicketState, inventory::SeatLabel};
+    use stampede_contracts::{Money, ShowId, TicketId, Timestamp, inventory::SeatLabel};
 
     use super::*;
 
@@ -145,7 +158,7 @@ mod tests {
     #[test]
     fn both_parts_say_the_seat_the_code_and_the_secret() {
         let order = OrderId::new();
-        let letter = letter(MailKind::Tickets, order, &buyer(order));
+        let letter = letter(MailKind::Tickets, order, &buyer(order)).unwrap();
         for part in [&letter.text, &letter.html] {
             for word in ["row C, seat 12", "tkt1.k.c.s", "s3cret", "45.00 EUR", &order.to_string()] {
                 assert!(part.contains(word), "{word} in {part}");
@@ -154,10 +167,25 @@ mod tests {
     }
 
     #[test]
+    fn of_revoked_tickets_there_is_no_mail_and_in_one_with_others_they_are_not() {
+        let order = OrderId::new();
+        let mut buyer = buyer(order);
+        buyer.tickets[0].state = TicketState::Revoked;
+        assert!(letter(MailKind::Tickets, order, &buyer).is_none());
+        assert!(letter(MailKind::Cancelled, order, &buyer).is_some());
+
+        let valid =
+            Ticket { state: TicketState::Valid, code: "tkt1.valid".into(), ..buyer.tickets[0].clone() };
+        buyer.tickets.push(valid);
+        let text = letter(MailKind::Tickets, order, &buyer).unwrap().text;
+        assert!(text.contains("tkt1.valid") && !text.contains("tkt1.k.c.s"), "{text}");
+    }
+
+    #[test]
     fn a_name_is_never_markup_and_a_title_never_a_header() {
         let order = OrderId::new();
         for kind in [MailKind::Tickets, MailKind::Cancelled, MailKind::Failed] {
-            let letter = letter(kind, order, &buyer(order));
+            let letter = letter(kind, order, &buyer(order)).unwrap();
             assert!(letter.html.contains("&lt;b&gt;Eve&lt;/b&gt; &amp; Co"));
             assert!(!letter.subject.contains(['\r', '\n']));
         }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Verdict};
+use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Failure, Verdict};
 use stampede_contracts::topology::CMD_NOTIFY;
+use stampede_service::failure;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -30,13 +31,13 @@ pub async fn take(
             async move {
                 let verdicts = take_batch(&store, &deliveries).await?;
                 wake.notify_one();
-                Ok::<_, BoxError>(verdicts)
+                Ok(verdicts)
             }
         })
         .await
 }
 
-async fn take_batch(store: &Store, deliveries: &[Delivery]) -> Result<Vec<Verdict>, BoxError> {
+async fn take_batch(store: &Store, deliveries: &[Delivery]) -> Result<Vec<Verdict>, Failure> {
     let mut taken = Vec::with_capacity(deliveries.len());
     let mut verdicts = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
@@ -49,7 +50,7 @@ async fn take_batch(store: &Store, deliveries: &[Delivery]) -> Result<Vec<Verdic
             Err(error) => verdicts.push(Verdict::Dead(error.to_string())),
         }
     }
-    for order in store.take(&taken).await? {
+    for order in store.take(&taken).await.map_err(failure)? {
         tracing::info!(%order, "a mail that was given up is tried again, because a person sent its command again");
     }
     Ok(verdicts)

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool, migrate::Migrator, types::Json};
+use sqlx::{migrate::Migrator, types::Json};
 use stampede_bus::Message;
 use stampede_contracts::{OrderId, StepId, command::MailCommand, event::MailResult};
 use stampede_outbox::Outbox;
+use stampede_postgres::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -32,7 +33,7 @@ pub struct Due {
     pub order_id: OrderId,
     /// The command as it arrived.
     pub message: Message,
-    /// Attempts so far, this one included.
+    /// Attempts so far, this one included, without those that an outage cut short.
     pub attempts: i32,
 }
 
@@ -43,6 +44,8 @@ pub enum End {
     Sent,
     /// It was laid aside.
     Dead,
+    /// There was nothing to send any more.
+    Withdrawn,
 }
 
 /// Notify's database.
@@ -82,12 +85,15 @@ impl Store {
         if again.is_empty() {
             return Ok(Vec::new());
         }
+        // Results that wait are not joined by more of the same: whoever asks asks again.
+        let results_wait = self.outbox.standing().await?.contains("evt.notify");
         let mut tx = self.pool.begin().await?;
         let opened = Self::open_again(&mut tx, taken).await?;
         let ended = sqlx::query!(
             r#"SELECT step_id, order_id, state = 'sent' AS "sent!", command AS "command: Json<Message>"
-               FROM mail WHERE step_id = ANY($1) AND state <> 'open'"#,
+               FROM mail WHERE step_id = ANY($1) AND state <> 'open' AND NOT $2"#,
             &again,
+            results_wait,
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -137,19 +143,21 @@ impl Store {
                    SELECT step_id FROM mail WHERE state = 'open' AND next_at <= now()
                    ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
                )
-               RETURNING step_id, order_id, attempts, command AS "command: Json<Message>""#,
+               RETURNING step_id, order_id, attempts, command"#,
             i64::from(limit),
             lease as _,
         )
         .fetch_all(&self.pool)
         .await?;
-        let due = |row: LeaseRow| Due {
-            step_id: StepId::from_uuid(row.0),
-            order_id: OrderId::from_uuid(row.1),
-            message: row.3.0,
-            attempts: row.2,
-        };
-        Ok(rows.into_iter().map(|row| due((row.step_id, row.order_id, row.attempts, row.command))).collect())
+        // A command that cannot be read is the matter of a person, or of a newer version: it does not hold back the others.
+        let due = rows.into_iter().filter_map(|row| {
+            let step_id = StepId::from_uuid(row.step_id);
+            let unreadable = |error| tracing::error!(%step_id, %error, "a mail's command cannot be read");
+            let message = serde_json::from_value(row.command).map_err(unreadable).ok()?;
+            let order_id = OrderId::from_uuid(row.order_id);
+            Some(Due { step_id, order_id, message, attempts: row.attempts })
+        });
+        Ok(due.collect())
     }
 
     /// When the next mail is due, if any is open.
@@ -165,12 +173,32 @@ impl Store {
     /// # Errors
     /// When the database did not answer as it should.
     pub async fn postpone(&self, step: StepId, pause: Duration, error: &str) -> Result<(), sqlx::Error> {
+        self.put_off(step, pause, 0, error).await
+    }
+
+    /// Tries a mail again later, as if this attempt had not been: nobody was there to take or refuse it.
+    ///
+    /// # Errors
+    /// When the database did not answer as it should.
+    pub async fn wait(&self, step: StepId, pause: Duration, error: &str) -> Result<(), sqlx::Error> {
+        self.put_off(step, pause, 1, error).await
+    }
+
+    async fn put_off(
+        &self,
+        step: StepId,
+        pause: Duration,
+        unspent: i32,
+        error: &str,
+    ) -> Result<(), sqlx::Error> {
         // An interval of Postgres counts microseconds, and a finer one is refused.
         let pause = Duration::from_micros(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
         sqlx::query!(
-            "UPDATE mail SET next_at = now() + $2, last_error = $3 WHERE step_id = $1 AND state = 'open'",
+            "UPDATE mail SET next_at = now() + $2, attempts = attempts - $3, last_error = $4
+             WHERE step_id = $1 AND state = 'open'",
             step.uuid(),
             pause as _,
+            unspent,
             error,
         )
         .execute(&self.pool)
@@ -186,6 +214,7 @@ impl Store {
         let state = match end {
             End::Sent => "sent",
             End::Dead => "dead",
+            End::Withdrawn => "withdrawn",
         };
         let result = result(due.step_id, due.order_id, end == End::Sent, &due.message)?;
         let result = self.outbox.row(&due.order_id.to_string(), result);
@@ -227,8 +256,6 @@ impl Store {
         Ok(open.unwrap_or_default())
     }
 }
-
-type LeaseRow = (Uuid, Uuid, i32, Json<Message>);
 
 fn serde_json_value(message: &Message) -> sqlx::types::JsonValue {
     serde_json::to_value(message).unwrap_or_default()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stampede_bus::{Bus, CallError};
 use stampede_contracts::{
-    Code, Function, Repeatable,
+    Function, Repeatable,
     inventory::{Attach, AttachHold, ConfirmHold, DetachHold, FreeHold, HoldView, OfOrder},
 };
 use stampede_deadline::Deadline;
@@ -63,8 +63,8 @@ impl Inventory {
                 outcome: Outcome::Done { detail: None },
                 facts: (step.kind == StepKind::Attach).then(|| hold.into()),
             }),
-            Err(CallError::Refused(problem)) if is_definite(problem.code) => {
-                let outcome = Outcome::Refused { reason: problem.code.as_str().to_owned() };
+            Err(CallError::Refused(refusal)) => {
+                let outcome = Outcome::Refused { reason: refusal.code().as_str().to_owned() };
                 Some(Called { outcome, facts: None })
             }
             Err(error) => {
@@ -84,10 +84,4 @@ impl Inventory {
         let asked = self.bus.call_repeatedly::<F>(subject, request);
         stampede_deadline::scope(Deadline::after(self.timeout), asked).await
     }
-}
-
-/// Refusals that say how the hold is. Everything else, such as a queue that is full or a function that a node of
-/// another version does not know, says nothing about it.
-fn is_definite(code: Code) -> bool {
-    matches!(code, Code::HoldGone | Code::HoldNotFound | Code::HoldAttached | Code::Conflict)
 }

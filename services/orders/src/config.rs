@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use stampede_contracts::signed::SigningKey;
-use stampede_service::Secret;
 use stampede_service::env::{Env, EnvError};
+use stampede_service::{Rotating, Secret};
 
 use crate::app::Timing;
-use crate::domain::RefundPauses;
+use crate::domain::Pauses;
 
 /// The shortest secret for fingerprints, in bytes.
 const FINGERPRINT_KEY_MIN: usize = 32;
@@ -16,10 +16,10 @@ const FINGERPRINT_KEY_MIN: usize = 32;
 /// See the README for every key.
 #[derive(Debug)]
 pub struct Config {
-    /// Signs ticket codes.
-    pub ticket_key: SigningKey,
+    /// Signs ticket codes; scanners are told all of them.
+    pub ticket_key: Rotating<SigningKey>,
     /// Makes fingerprints of requests.
-    pub fingerprint_key: Secret,
+    pub fingerprint_key: Rotating<Secret>,
     /// How patient the service is.
     pub timing: Timing,
     /// How long one go at a call to `inventory` may take.
@@ -34,21 +34,30 @@ impl Config {
     /// # Errors
     /// [`EnvError`] names the first key that is missing or not valid.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
-        let ticket_key = SigningKey::from_seed_hex(env.secret("TICKET_SIGNING_KEY")?.expose())
-            .map_err(|error| invalid("TICKET_SIGNING_KEY", "64 hexadecimal digits", &error))?;
-        let fingerprint_key = env.secret("FINGERPRINT_KEY")?;
-        if fingerprint_key.expose().len() < FINGERPRINT_KEY_MIN {
-            return Err(invalid("FINGERPRINT_KEY", "at least 32 bytes", &"it is too short"));
+        let ticket_key = env.parse("TICKET_SIGNING_KEY")?;
+        let fingerprint_key: Rotating<Secret> = env.parse("FINGERPRINT_KEY")?;
+        if fingerprint_key.iter().any(|key| key.expose().len() < FINGERPRINT_KEY_MIN) {
+            return Err(EnvError::Invalid {
+                key: "FINGERPRINT_KEY".to_owned(),
+                expected: "at least 32 bytes".to_owned(),
+                reason: "it is too short".to_owned(),
+            });
         }
         let sweep_batch = env.parse_or("SWEEP_BATCH", NonZeroU32::MIN.saturating_add(24))?;
         let timing = Timing {
             decide_within: env.millis_or("DECIDE_WITHIN_MS", Duration::from_secs(15 * 60))?,
-            retry_after: env.millis_or("RETRY_AFTER_MS", Duration::from_secs(5))?,
-            retry_max: env.millis_or("RETRY_MAX_MS", Duration::from_secs(60))?,
+            retry: Pauses {
+                first: env.millis_or("RETRY_AFTER_MS", Duration::from_secs(5))?,
+                longest: env.millis_or("RETRY_MAX_MS", Duration::from_secs(60))?,
+            },
+            mail: Pauses {
+                first: env.millis_or("MAIL_AGAIN_AFTER_MS", Duration::from_secs(60))?,
+                longest: env.millis_or("MAIL_AGAIN_MAX_MS", Duration::from_secs(60 * 60))?,
+            },
             sweep_every: at_least_1_ms(env.millis_or("SWEEP_EVERY_MS", Duration::from_secs(1))?),
             sweep_batch: sweep_batch.get(),
             keys_kept_for: env.millis_or("KEYS_KEPT_FOR_MS", Duration::from_secs(24 * 60 * 60))?,
-            refund: RefundPauses {
+            refund: Pauses {
                 first: env.millis_or("REFUND_AGAIN_AFTER_MS", Duration::from_secs(10 * 60))?,
                 longest: env.millis_or("REFUND_AGAIN_MAX_MS", Duration::from_secs(24 * 60 * 60))?,
             },
@@ -66,10 +75,6 @@ impl Config {
 /// A timer of zero would never rest.
 fn at_least_1_ms(duration: Duration) -> Duration {
     duration.max(Duration::from_millis(1))
-}
-
-fn invalid(key: &str, expected: &str, reason: &dyn std::fmt::Display) -> EnvError {
-    EnvError::Invalid { key: key.to_owned(), expected: expected.to_owned(), reason: reason.to_string() }
 }
 
 #[cfg(test)]
@@ -95,7 +100,9 @@ mod tests {
         assert!(error(&[]).starts_with("TICKET_SIGNING_KEY is not set"));
         assert!(error(&[("TICKET_SIGNING_KEY", "x")]).starts_with("TICKET_SIGNING_KEY is not valid"));
         assert!(error(&[("TICKET_SIGNING_KEY", &seed)]).starts_with("FINGERPRINT_KEY is not set"));
-        let short = [("TICKET_SIGNING_KEY", seed.as_str()), ("FINGERPRINT_KEY", "short")];
-        assert!(error(&short).starts_with("FINGERPRINT_KEY is not valid"));
+        for short in ["short", &format!("{seed},short")] {
+            let short = [("TICKET_SIGNING_KEY", seed.as_str()), ("FINGERPRINT_KEY", short)];
+            assert!(error(&short).starts_with("FINGERPRINT_KEY is not valid"));
+        }
     }
 }

@@ -1,15 +1,14 @@
 //! What goes out over JetStream, and what comes in.
 
-use std::time::Duration;
-
-use stampede_bus::{BoxError, Delivery, Message, Verdict};
+use stampede_bus::{Delivery, Failure, Message, Verdict};
 use stampede_contracts::{
     OrderId, StepId,
     command::{MailCommand, PaymentAction, PaymentCommand},
     event::{MailResult, OrderChanged, PaymentOutcome, PaymentResult},
 };
+use stampede_service::failure;
 
-use crate::app::{App, Incoming, Sender, Taken};
+use crate::app::{App, Error, Incoming, Sender, Taken};
 use crate::domain::{Advance, Carrier, Order, Outcome, Step, StepKind};
 
 /// Longest text of a partner that is kept as the outcome of a step.
@@ -62,11 +61,11 @@ pub fn command(order: &Order, step: &Step) -> Result<Option<Message>, serde_json
     }
 }
 
-/// Takes results of `payments`.
+/// Takes results of `payments`, all in one transaction.
 ///
 /// # Errors
-/// When none of the batch could be taken, most likely because the database is away.
-pub async fn on_payments(app: App, batch: Vec<Delivery>) -> Result<Vec<Verdict>, BoxError> {
+/// When none of the batch was taken: the database is away, or one of them breaks a rule.
+pub async fn on_payments(app: App, batch: Vec<Delivery>) -> Result<Vec<Verdict>, Failure> {
     take(app, batch, |delivery| {
         let result: PaymentResult = delivery.decode().map_err(|error| error.to_string())?;
         Ok((result.order_id, result.step_id, Sender::Payments(result.action), payment_outcome(result)))
@@ -78,7 +77,7 @@ pub async fn on_payments(app: App, batch: Vec<Delivery>) -> Result<Vec<Verdict>,
 ///
 /// # Errors
 /// As [`on_payments`].
-pub async fn on_mails(app: App, batch: Vec<Delivery>) -> Result<Vec<Verdict>, BoxError> {
+pub async fn on_mails(app: App, batch: Vec<Delivery>) -> Result<Vec<Verdict>, Failure> {
     take(app, batch, |delivery| {
         let result: MailResult = delivery.decode().map_err(|error| error.to_string())?;
         let outcome = if result.sent {
@@ -91,18 +90,13 @@ pub async fn on_mails(app: App, batch: Vec<Delivery>) -> Result<Vec<Verdict>, Bo
     .await
 }
 
-/// Pause before a result that could not be taken is delivered again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
-
 type Read = (OrderId, StepId, Sender, Outcome);
 
-/// One transaction takes the whole batch. If that fails each message is tried by itself, so that a bad one holds back
-/// nobody else's.
 async fn take(
     app: App,
     batch: Vec<Delivery>,
     read: impl Fn(&Delivery) -> Result<Read, String>,
-) -> Result<Vec<Verdict>, BoxError> {
+) -> Result<Vec<Verdict>, Failure> {
     let read: Vec<Result<Incoming, String>> = batch
         .iter()
         .map(|delivery| {
@@ -118,41 +112,18 @@ async fn take(
         })
         .collect();
     let readable: Vec<Incoming> = read.iter().flatten().cloned().collect();
-    let taken: Vec<Verdict> = match app.take_results(&readable).await {
-        Ok(taken) => taken.into_iter().map(verdict).collect(),
-        Err(error) if readable.len() == 1 => return Err(error.into()),
-        Err(error) => {
-            tracing::warn!(%error, results = readable.len(), "a batch could not be taken; trying one by one");
-            one_by_one(&app, &readable).await?
-        }
-    };
-    let mut taken = taken.into_iter();
-    let verdicts = read.into_iter().map(|read| match read {
-        Ok(_) => taken.next().unwrap_or(Verdict::Again(AGAIN_AFTER)),
-        Err(reason) => Verdict::Dead(reason),
-    });
-    Ok(verdicts.collect())
-}
-
-async fn one_by_one(app: &App, results: &[Incoming]) -> Result<Vec<Verdict>, BoxError> {
-    let mut verdicts = Vec::with_capacity(results.len());
-    let mut last_error = None;
-    for result in results {
-        match app.take_results(std::slice::from_ref(result)).await {
-            Ok(taken) => verdicts.extend(taken.into_iter().map(verdict)),
-            Err(error) => {
-                tracing::warn!(%error, order = %result.order_id, step = %result.step_id, "a result could not be taken");
-                verdicts.push(Verdict::Again(AGAIN_AFTER));
-                last_error = Some(error);
-            }
-        }
-    }
-    match last_error {
-        Some(error) if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Again(_))) => {
-            Err(error.into())
-        }
-        _ => Ok(verdicts),
-    }
+    let taken = app.take_results(&readable).await.map_err(|error| match error {
+        Error::Saga(_) | Error::Encoding(_) => Failure::Fault(error.into()),
+        error => failure(error),
+    })?;
+    // One for each that was readable, in their order.
+    let mut taken = taken.into_iter().map(verdict);
+    read.into_iter()
+        .map(|read| match read {
+            Ok(_) => taken.next().ok_or_else(|| Failure::Fault("a result without a verdict".into())),
+            Err(reason) => Ok(Verdict::Dead(reason)),
+        })
+        .collect()
 }
 
 fn verdict(taken: Taken) -> Verdict {

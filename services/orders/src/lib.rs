@@ -14,12 +14,12 @@ pub mod wakeups;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, DeadLetterKeeper};
 use stampede_contracts::topology::EVT_FACTS;
 use stampede_idempotency::Fingerprinter;
 use stampede_outbox::{Outbox, Relay, RelaySettings};
+use stampede_postgres::PgPool;
 use stampede_service::{Command, HttpLimits, Identity, Node, stack};
 
 use crate::app::{App, Parts};
@@ -80,7 +80,7 @@ fn build(node: &Node, config: Config, pool: &PgPool, bus: &Bus, outbox: &Outbox)
         metrics: Metrics::default(),
         plans: Plans::try_new(config.timing.refund)?,
         ticket_key: config.ticket_key,
-        fingerprinter: Fingerprinter::new(config.fingerprint_key.expose().as_bytes()),
+        fingerprinter: config.fingerprint_key.map(|key| Fingerprinter::new(key.expose().as_bytes())),
         timing: config.timing,
         tasks: node.tasks(),
         shutdown: node.shutdown(),
@@ -96,6 +96,9 @@ fn work(node: &Node, app: &App, pool: &PgPool, bus: &Bus, outbox: Outbox) {
 
     let (wakeups, pool, stop) = (app.wakeups().clone(), pool.clone(), node.shutdown());
     node.supervise("wake-ups", move || wakeups.clone().listen(pool.clone(), stop.clone()));
+
+    let (wakeups, reads, stop) = (app.wakeups().clone(), app.reads().clone(), node.shutdown());
+    node.supervise("followers", move || wakeups.clone().look_for_followers(reads.clone(), stop.clone()));
 
     let (sweeper, stop) = (app.clone(), node.shutdown());
     node.supervise("sweeper", move || sweeper.clone().sweep_until(stop.clone()));

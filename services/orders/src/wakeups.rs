@@ -6,15 +6,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
-use sqlx::postgres::PgListener;
 use stampede_bus::BoxError;
 use stampede_contracts::OrderId;
+use stampede_postgres::{Listener, PgPool};
 use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::CHANNEL;
+use crate::store::{CHANNEL, Store};
 
+/// How often a change on another replica that is not the end is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Pause before listening again after the connection could not be made.
 const LISTEN_PAUSE: Duration = Duration::from_millis(500);
 
@@ -22,7 +24,7 @@ const LISTEN_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// A step went on. Told in this process only, because a transaction that notifies takes a lock of the whole
-    /// cluster while it commits; whoever follows an order from another replica looks once a second as well.
+    /// cluster while it commits; for those who follow an order on another replica that one looks once a second.
     Progress,
     /// The order has an answer now, or came to rest. Told to all replicas.
     Answered,
@@ -45,6 +47,10 @@ struct Seen {
 struct Waiters {
     seen: watch::Sender<Seen>,
     subscriptions: usize,
+    /// Those of them that are told of progress, too.
+    followers: usize,
+    /// The order as it was when it was last looked at for the followers.
+    revision: Option<i64>,
 }
 
 type Map = Mutex<HashMap<OrderId, Waiters>>;
@@ -60,6 +66,7 @@ pub struct Subscription {
     seen: watch::Receiver<Seen>,
     /// What this subscription was told of so far.
     answers: u64,
+    follows: bool,
     map: Arc<Map>,
 }
 
@@ -67,13 +74,62 @@ impl Wakeups {
     /// Subscribe before reading the row: a change in between is then not missed.
     pub fn subscribe(&self, order: OrderId) -> Subscription {
         let mut map = lock(&self.0);
-        let waiters = map
-            .entry(order)
-            .or_insert_with(|| Waiters { seen: watch::Sender::new(Seen::default()), subscriptions: 0 });
+        let waiters = map.entry(order).or_insert_with(|| Waiters {
+            seen: watch::Sender::new(Seen::default()),
+            subscriptions: 0,
+            followers: 0,
+            revision: None,
+        });
         waiters.subscriptions += 1;
         let seen = waiters.seen.subscribe();
         let answers = seen.borrow().answers;
-        Subscription { order, seen, answers, map: Arc::clone(&self.0) }
+        Subscription { order, seen, answers, follows: false, map: Arc::clone(&self.0) }
+    }
+
+    /// Like [`subscribe`](Self::subscribe), for whoever wants to know of progress on other replicas, too.
+    pub fn follow(&self, order: OrderId) -> Subscription {
+        let mut subscription = self.subscribe(order);
+        if let Some(waiters) = lock(&self.0).get_mut(&order) {
+            waiters.followers += 1;
+            subscription.follows = true;
+        }
+        subscription
+    }
+
+    /// Looks once a second, for all who follow an order together, which of these orders has changed; until `shutdown`.
+    ///
+    /// # Errors
+    /// None: a look that fails is followed by the next one.
+    pub async fn look_for_followers(self, store: Store, shutdown: CancellationToken) -> Result<(), BoxError> {
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while shutdown.run_until_cancelled(look.tick()).await.is_some() {
+            let followed = self.followed();
+            if followed.is_empty() {
+                continue;
+            }
+            match store.revisions(&followed).await {
+                Ok(revisions) => self.compare(&revisions),
+                Err(error) => tracing::warn!(%error, "orders that are followed cannot be looked at"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Every order that somebody follows, once.
+    fn followed(&self) -> Vec<OrderId> {
+        let map = lock(&self.0);
+        map.iter().filter(|(_, waiters)| waiters.followers > 0).map(|(order, _)| *order).collect()
+    }
+
+    fn compare(&self, revisions: &[(OrderId, i64)]) {
+        let mut map = lock(&self.0);
+        for (order, revision) in revisions {
+            let Some(waiters) = map.get_mut(order) else { continue };
+            if waiters.revision.replace(*revision) != Some(*revision) {
+                waiters.bump(Change::Progress);
+            }
+        }
     }
 
     /// Wakes whoever waits for this order.
@@ -103,16 +159,14 @@ impl Wakeups {
     /// Ends when the connection is lost.
     async fn listen_once(&self, pool: &PgPool) {
         let result: Result<(), sqlx::Error> = async {
-            let mut listener = PgListener::connect_with(pool).await?;
-            listener.listen(CHANNEL).await?;
+            let mut listener = Listener::connect(pool, CHANNEL).await?;
             // Whatever changed before the channel was listened to.
             self.wake_all();
-            while let Some(notification) = listener.try_recv().await? {
-                if let Ok(order) = notification.payload().parse() {
+            loop {
+                if let Ok(order) = listener.recv().await?.payload().parse() {
                     self.wake(order, Change::Answered);
                 }
             }
-            Ok(())
         }
         .await;
         tracing::warn!(error = ?result.err(), "not listening for changes of orders; trying again");
@@ -145,6 +199,7 @@ impl Drop for Subscription {
         let mut map = lock(&self.map);
         if let Some(waiters) = map.get_mut(&self.order) {
             waiters.subscriptions -= 1;
+            waiters.followers -= usize::from(self.follows);
             if waiters.subscriptions == 0 {
                 map.remove(&self.order);
             }
@@ -188,6 +243,28 @@ mod tests {
         wakeups.wake(order, Change::Answered);
         assert_eq!(subscription.answered().now_or_never(), Some(()), "also when nobody waited just then");
         assert_eq!(subscription.answered().now_or_never(), None);
+    }
+
+    #[test]
+    fn an_order_is_looked_at_once_for_all_who_follow_it_and_for_nobody_else() {
+        let wakeups = Wakeups::default();
+        let (order, other) = (OrderId::new(), OrderId::new());
+        let (mut one, two) = (wakeups.follow(order), wakeups.follow(order));
+        let mut waits = wakeups.subscribe(other);
+        assert_eq!(wakeups.followed(), [order]);
+
+        wakeups.compare(&[(order, 3), (other, 9)]);
+        assert_eq!(one.changed().now_or_never(), Some(()), "it may have changed before it was looked at");
+        wakeups.compare(&[(order, 3)]);
+        assert_eq!(one.changed().now_or_never(), None);
+        wakeups.compare(&[(order, 4)]);
+        assert_eq!(one.changed().now_or_never(), Some(()));
+        assert_eq!(waits.answered().now_or_never(), None);
+
+        drop(two);
+        assert_eq!(wakeups.followed(), [order]);
+        drop(one);
+        assert_eq!(wakeups.followed(), []);
     }
 
     #[test]

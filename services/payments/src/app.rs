@@ -1,12 +1,13 @@
 //! The service put together: what a process supervises, and the router of its one listener.
 
 use axum::Router;
-use sqlx::PgPool;
 use stampede_bus::{BoxError, Bus, DeadLetterKeeper};
 use stampede_contracts::topology::CMD_PAYMENTS;
 use stampede_outbox::{Outbox, Relay, RelaySettings};
+use stampede_postgres::PgPool;
 use stampede_resilience::Destination;
 use stampede_retry::Backoff;
+use stampede_service::Secret;
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::{Cards, Provider};
@@ -63,7 +64,10 @@ impl App {
         let webhooks = Webhooks {
             store: store.clone(),
             queue: queue.clone(),
-            verifier: Verifier::new(config.webhooks.secret.expose(), config.webhooks.tolerance),
+            verifier: Verifier::new(
+                config.webhooks.secret.iter().map(Secret::expose),
+                config.webhooks.tolerance,
+            ),
             metrics: metrics.clone(),
         };
         let taker = Taker::new(store.clone(), queue.clone(), metrics.clone());

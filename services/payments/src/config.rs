@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::Url;
 use stampede_resilience::DestinationPolicy;
 use stampede_service::env::EnvError;
-use stampede_service::{Env, Identity, Secret};
+use stampede_service::{Env, Identity, Rotating, Secret};
 
 use crate::clients::ProviderSettings;
 
@@ -53,7 +53,7 @@ pub struct WebhookSettings {
     /// Where it listens.
     pub listen: SocketAddr,
     /// What signs.
-    pub secret: Secret,
+    pub secret: Rotating<Secret>,
     /// How far the time of sending may be from now.
     pub tolerance: Duration,
 }
@@ -89,7 +89,7 @@ impl Config {
             },
             webhooks: WebhookSettings {
                 listen: env.parse_or("WEBHOOK_LISTEN", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?,
-                secret: env.secret("WEBHOOK_SECRET")?,
+                secret: env.parse("WEBHOOK_SECRET")?,
                 tolerance: env.millis_or("WEBHOOK_TOLERANCE_MS", Duration::from_secs(300))?,
             },
         })

@@ -1,10 +1,11 @@
 //! Commands from the work queue, and results to whoever sent them.
 
 use serde_json::Error as Unwritable;
-use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Message, Verdict};
+use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Failure, Message, Verdict};
 use stampede_contracts::command::PaymentCommand;
 use stampede_contracts::event::PaymentResult;
 use stampede_contracts::topology::CMD_PAYMENTS;
+use stampede_service::failure;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::SERVICE;
@@ -41,11 +42,11 @@ impl Taker {
     }
 
     /// Takes a batch: after this the queue may forget it, except for what can never be handled.
-    async fn take(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, BoxError> {
+    async fn take(&self, batch: &[Delivery]) -> Result<Vec<Verdict>, Failure> {
         let read: Vec<_> = batch.iter().map(read).collect();
         let wanted: Vec<Wanted> = read.iter().filter_map(|read| read.as_ref().ok().cloned()).collect();
         let places = self.queue.places(wanted.len());
-        let taken = self.store.take(wanted, places.count()).await?;
+        let taken = self.store.take(wanted, places.count()).await.map_err(failure)?;
         self.metrics.taken(taken.new, taken.republished);
         places.fill(taken.leased);
         let verdict = |read| match read {

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use stampede_contracts::{Code, Problem, StepId, Timestamp};
 use stampede_deadline::InvalidLimits;
+use stampede_postgres::Failure;
 use stampede_service::{HttpLimits, stack};
 
 use crate::domain::{Signed, Verifier};
@@ -67,7 +68,7 @@ async fn receive(
         Err(Refusal::Malformed) => Err(Problem::new(Code::MalformedRequest)),
         Err(Refusal::Database(error)) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "a webhook has to come again");
-            Err(Problem::new(Code::Unavailable))
+            Err(Problem::new(Failure::of(&error).code()))
         }
     }
 }

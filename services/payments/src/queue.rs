@@ -126,8 +126,11 @@ impl Queue {
                 drop(permit);
             });
         }
+        // Operations may be leased at this very moment, by the taker or the filler. Closed, the queue gives them no further
+        // place, and it ends when those who have places have filled them or let go.
+        receiver.close();
         let mut unbegun: Vec<StepId> = Vec::new();
-        while let Ok(job) = receiver.try_recv() {
+        while let Some(job) = receiver.recv().await {
             unbegun.push(job.operation.step);
         }
         worker.give_back(&unbegun).await;

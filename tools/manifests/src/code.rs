@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use quote::ToTokens;
 use stampede_blueprint::Blueprint;
 use syn::visit::{self, Visit};
 
@@ -274,11 +275,18 @@ fn routes(source: &str) -> anyhow::Result<BTreeSet<String>> {
     Ok(calls::in_source(source, &wanted)?.into_iter().map(|call| call.text).collect())
 }
 
-/// From the promise of `Node::serve`: `DRAIN_DELAY_MS` + `DRAIN_TIMEOUT_MS` + so many seconds.
+/// The bounds of the parts of the end, `…_WITHIN` in the source of `Node::serve`, added up.
 fn drain_more(source: &str) -> anyhow::Result<Duration> {
-    let promise = source.split("`DRAIN_TIMEOUT_MS` + ").nth(1).context("life.rs promises no end")?;
-    let seconds = promise.split(" s ").next().and_then(|seconds| seconds.parse().ok());
-    Ok(Duration::from_secs(seconds.context("life.rs promises no number of seconds")?))
+    let mut sum = Duration::ZERO;
+    for item in syn::parse_file(source)?.items {
+        let syn::Item::Const(bound) = item else { continue };
+        if bound.ident.to_string().ends_with("_WITHIN") {
+            let value = duration(&bound.expr.to_token_stream().to_string());
+            sum += value.with_context(|| format!("life.rs: {} is no number of seconds", bound.ident))?;
+        }
+    }
+    ensure!(!sum.is_zero(), "life.rs bounds no part of the end any more");
+    Ok(sum)
 }
 
 /// Every metric of libraries, services and the simulator, named as the exporter for Prometheus names it.
@@ -320,5 +328,19 @@ fn exported(call: &Found) -> Vec<String> {
             ["bucket", "count", "sum"].map(|part| format!("{name}_{part}")).to_vec()
         }
         () => vec![name],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_the_end_are_added_up() {
+        let life = "const A_WITHIN: Duration = Duration::from_secs(3); const B_WITHIN: Duration = Duration::from_millis(4 * 500);";
+        assert_eq!(drain_more(life).unwrap(), Duration::from_secs(5));
+        let elsewhere = "const A_WITHIN: Duration = bus::DRAIN_WITHIN;";
+        assert!(drain_more(elsewhere).unwrap_err().to_string().contains("A_WITHIN is no number"));
+        assert!(drain_more("const OTHER: Duration = Duration::from_secs(3);").is_err());
     }
 }

@@ -9,13 +9,14 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PodTemplateSpec, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Kinds that an operator brings: read as they are.
-const CUSTOM: [&str; 2] = ["postgresql.cnpg.io/", "keda.sh/"];
+const CUSTOM: [&str; 3] = ["postgresql.cnpg.io/", "barmancloud.cnpg.io/", "keda.sh/"];
 
 /// Everything that one command would apply.
 #[derive(Debug, Default)]
@@ -102,6 +103,7 @@ impl Rendering {
             "HorizontalPodAutoscaler" => self.autoscalers.push(strictly(object)?),
             "Ingress" => self.ingresses.push(strictly(object)?),
             "Namespace" => drop(strictly::<Namespace>(object)?),
+            "PriorityClass" => drop(strictly::<PriorityClass>(object)?),
             // Rights on the Kubernetes API among them: no pod has a token to use them with.
             other => bail!("no rule knows the kind {other:?} of {version}; write one first"),
         }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use axum::Router;
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use stampede_deadline::InvalidLimits;
+use stampede_postgres::PgPool;
 use stampede_service::{HttpLimits, Identity, stack};
 use tokio_util::task::TaskTracker;
 

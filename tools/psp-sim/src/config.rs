@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 use stampede_service::env::EnvError;
-use stampede_service::{Env, Secret};
+use stampede_service::{Env, Rotating, Secret};
 
 use crate::webhooks::Target;
 
@@ -13,7 +13,7 @@ use crate::webhooks::Target;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// What the merchant shows as bearer token.
-    pub api_key: Secret,
+    pub api_key: Rotating<Secret>,
     /// Where buyers get card tokens.
     pub tokens_listen: SocketAddr,
     /// How buyers reach `POST /tokens` from outside; by default the bound address.
@@ -31,11 +31,11 @@ impl Config {
     /// [`EnvError`] names the key that is missing or cannot be read.
     pub fn from_env(env: &Env) -> Result<Self, EnvError> {
         let webhooks = match env.parse_optional::<Url>("WEBHOOK_URL")? {
-            Some(url) => Some(Target { url, secret: env.secret("WEBHOOK_SECRET")? }),
+            Some(url) => Some(Target { url, secret: env.parse("WEBHOOK_SECRET")? }),
             None => None,
         };
         Ok(Self {
-            api_key: env.secret("API_KEY")?,
+            api_key: env.parse("API_KEY")?,
             tokens_listen: env.parse_or("TOKENS_LISTEN", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?,
             tokens_url: env.optional("TOKENS_URL"),
             webhooks,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Counter;
 use rand::RngExt;
+use stampede_postgres::Failure;
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +31,8 @@ pub enum Reply {
     Failed,
     /// Too much at once; it was not done.
     Full,
+    /// The ledger cannot be used now. It may have been done.
+    Unavailable,
     /// The connection breaks. It may have been done.
     Broken,
     /// No answer comes. It may have been done.
@@ -199,7 +202,9 @@ impl Provider {
             Reply::Failed => "error",
             Reply::Broken => "broken",
             Reply::Silence => "silence",
-            Reply::Known(_) | Reply::Unknown | Reply::OtherRequest | Reply::Full => return reply,
+            Reply::Known(_) | Reply::Unknown | Reply::OtherRequest | Reply::Full | Reply::Unavailable => {
+                return reply;
+            }
         };
         self.misbehaviour.add(1, &[KeyValue::new("kind", kind)]);
         reply
@@ -252,5 +257,5 @@ impl Mood {
 
 fn failed(error: &sqlx::Error) -> Reply {
     tracing::error!(error = error as &dyn std::error::Error, "the ledger cannot be used");
-    Reply::Failed
+    if Failure::of(error).is_outage() { Reply::Unavailable } else { Reply::Failed }
 }

@@ -13,7 +13,7 @@ use ring::hmac;
 use serde::Serialize;
 use stampede_contracts::Timestamp;
 use stampede_retry::Backoff;
-use stampede_service::Secret;
+use stampede_service::{Rotating, Secret};
 use time::OffsetDateTime;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -39,8 +39,8 @@ const SHUFFLE_MAX_MS: u64 = 2_000;
 pub struct Target {
     /// Its URL.
     pub url: Url,
-    /// What signs.
-    pub secret: Secret,
+    /// What signs. While it is replaced there is a signature by each, and the merchant takes the one it knows.
+    pub secret: Rotating<Secret>,
 }
 
 /// Sends what is due.
@@ -195,12 +195,13 @@ impl Sender {
         };
         let body = serde_json::to_string(&body).unwrap_or_default();
         let timestamp = OffsetDateTime::now_utc().unix_timestamp();
-        let signature = sign(self.target.secret.expose(), &due.event_id, timestamp, &body);
+        let signature = |secret: &Secret| sign(secret.expose(), &due.event_id, timestamp, &body);
+        let signatures: Vec<String> = self.target.secret.iter().map(signature).collect();
         let request = self.client.post(self.target.url.clone());
         let request = request
             .header("webhook-id", &due.event_id)
             .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", signature)
+            .header("webhook-signature", signatures.join(" "))
             .header("content-type", "application/json");
         request.body(body).send().await?.error_for_status().map(|_answer| ())
     }

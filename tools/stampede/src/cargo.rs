@@ -1,4 +1,4 @@
-//! Building the services, and finding what was built.
+//! Cargo, and finding what it built.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,16 +9,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::services::SERVICES;
-use crate::state;
 
-/// How the services are compiled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Profile {
-    /// Fast to build.
-    Dev,
-    /// Fast to run.
-    Release,
-}
+/// One list for both programs that start cargo.
+#[path = "../../launcher/src/environment.rs"]
+mod environment;
 
 /// The folder with all binaries of the services.
 #[derive(Clone, Debug)]
@@ -35,7 +29,7 @@ impl Binaries {
             let program = binaries.program(service.package);
             ensure!(
                 program.is_file(),
-                "{} is not built; run without --no-build, or: cargo build --workspace --bins",
+                "{} is not built; use `cargo stampede` without --no-build, or: cargo build --workspace --bins",
                 program.display()
             );
         }
@@ -60,6 +54,31 @@ impl Binaries {
 /// Why nothing can be built.
 pub(crate) const NO_CARGO: &str = "cargo cannot be started; it comes with Rust: https://rustup.rs";
 
+/// The package that is selected beside a crate, so that what the crate is made of has the features that it has in the
+/// whole workspace, and is compiled once; see its README.
+pub(crate) const LAUNCHER: &str = "stampede-launcher";
+
+/// What `cargo metadata` says, as far as we read it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Metadata {
+    pub(crate) packages: Vec<Package>,
+    pub(crate) workspace_root: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) manifest_path: PathBuf,
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Dependency {
+    pub(crate) name: String,
+    /// `None` for a normal one, else `dev` or `build`.
+    pub(crate) kind: Option<String>,
+}
+
 /// A line of cargo's `--message-format=json`, as far as we read it.
 #[derive(Debug, Deserialize)]
 struct Message {
@@ -71,24 +90,22 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // Queries are checked against the committed `.sqlx`, never against a database somebody happens to have.
     command.env_remove("DATABASE_URL").stdin(Stdio::null()).kill_on_drop(true);
+    for name in environment::of_a_package() {
+        command.env_remove(name);
+    }
     command
 }
 
-/// Builds all services; cargo shows its progress on standard error.
-pub(crate) async fn build(profile: Profile) -> anyhow::Result<Binaries> {
-    let workspace = state::workspace().context("not inside a checkout, so there is nothing to build")?;
+/// The crates of the workspace.
+pub(crate) async fn metadata(workspace: &Path) -> anyhow::Result<Metadata> {
     let mut command = cargo();
-    command.arg("build").current_dir(&workspace);
-    for service in SERVICES {
-        command.args(["--package", service.package]);
-    }
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
-    programs(command).await
+    command.args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(workspace);
+    let output = command.output().await.context(NO_CARGO)?;
+    ensure!(output.status.success(), "cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Runs that build of all services, and finds what it made.
+/// Runs a build of all services, and finds what it made; cargo shows its progress on standard error.
 pub(crate) async fn programs(mut command: Command) -> anyhow::Result<Binaries> {
     command.args(["--message-format", "json-render-diagnostics"]);
     let mut child = command.stdout(Stdio::piped()).spawn().context(NO_CARGO)?;

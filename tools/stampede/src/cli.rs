@@ -1,18 +1,23 @@
 //! The commands and their options.
 
+use std::io::{IsTerminal as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use stampede_bus::{Bus, Settings};
 
 use crate::commands::dead_letters::DeadLetters;
+use crate::commands::kind::forward::Forward;
+use crate::commands::kind::reach::Cluster;
 use crate::commands::{
-    bench, blueprint, buy, check, check_layers, down, images, kind, load, policies, provision, reconcile,
-    restart, secrets, seed, status, test, up, verify,
+    bench, blueprint, buy, chaos, check, check_layers, down, images, kind, load, policies, provision,
+    reconcile, restart, secrets, seed, status, test, up, verify,
 };
 use crate::control::Keep;
 use crate::images::engine::Engine;
+use crate::progress;
 use crate::provision::OPERATOR;
 use crate::run_file::RunFile;
 use crate::secrets::Secrets;
@@ -22,6 +27,8 @@ use crate::state::StateDir;
 
 /// Number of the first process of a container. What it does not listen to never reaches it, so it would not end when asked.
 const FIRST: u32 = 1;
+/// What a command line that cannot be read ends with, as is the custom.
+const USAGE: u8 = 2;
 
 /// Sells tickets while a stampede of buyers arrives.
 #[derive(Debug, Parser)]
@@ -55,6 +62,13 @@ enum Command {
         #[command(flatten)]
         load: load::Load,
     },
+    /// Kill and freeze random processes of the running platform under load, then verify.
+    Chaos {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        chaos: chaos::Chaos,
+    },
     /// Hold databases, ledgers, streams, logs and what buyers were told against what must always hold.
     Verify {
         #[command(flatten)]
@@ -63,7 +77,13 @@ enum Command {
         verify: verify::Verify,
     },
     /// Compare the books of payments with the payment provider's, operation by operation.
-    Reconcile(Place),
+    Reconcile {
+        #[command(flatten)]
+        place: Place,
+        /// In a cluster instead, by the name of its context in kubectl: runs in a pod of payments.
+        #[arg(long, value_name = "NAME")]
+        context: Option<String>,
+    },
     /// Show what could not be handled, or send it again.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -102,6 +122,25 @@ pub(crate) struct Place {
     state: Option<PathBuf>,
 }
 
+/// Which platform an operator works on: of a state folder, in a cluster, or at an address.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Operated {
+    #[command(flatten)]
+    place: Place,
+    /// In a cluster, by the name of its context in kubectl, which forwards a port and reads the password meanwhile.
+    #[arg(long, value_name = "NAME", conflicts_with = "nats_url")]
+    context: Option<String>,
+    /// At the address of its NATS.
+    #[arg(long, value_name = "URL", requires = "nats_password")]
+    nats_url: Option<String>,
+    /// The user there that may do everything; only with --nats-url
+    #[arg(long, env = "NATS_USER", default_value = OPERATOR)]
+    nats_user: String,
+    /// That user's password; better in the environment than on the command line.
+    #[arg(long, env = "NATS_PASSWORD", hide_env_values = true)]
+    nats_password: Option<String>,
+}
+
 /// Which cluster.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ClusterPlace {
@@ -116,9 +155,9 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Build for speed.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_build")]
     pub(crate) release: bool,
-    /// Use binaries that are built already.
+    /// Use binaries that are built already, whatever has changed since.
     #[arg(long)]
     pub(crate) no_build: bool,
     /// Where they are [default: beside this program]
@@ -145,6 +184,9 @@ pub(crate) struct Up {
     /// These data will be deleted: Postgres need not wait for the disk. They survive any crash but the machine's.
     #[arg(long)]
     pub(crate) throw_away: bool,
+    /// Have Postgres archive its log beside its data, in postgres/archive: for a restore to a moment, docs/guides/restore.md
+    #[arg(long)]
+    pub(crate) archive: bool,
     /// Return when everything is ready, and leave it running.
     #[arg(long)]
     pub(crate) detach: bool,
@@ -213,8 +255,36 @@ pub(crate) struct Images {
 /// Options of `test`.
 #[derive(Args, Debug)]
 pub(crate) struct Test {
+    /// Build and test one crate alone, for example orders (may be repeated).
+    #[arg(long = "package", short, value_name = "CRATE")]
+    pub(crate) packages: Vec<String>,
+    /// Only its unit tests: those that are within the library and need no server.
+    #[arg(long, requires = "packages")]
+    pub(crate) lib: bool,
+    /// Only compile.
+    #[arg(long)]
+    pub(crate) no_run: bool,
     /// Only tests whose names contain one of these (then no examples in documentation).
     pub(crate) filter: Vec<String>,
+}
+
+impl Operated {
+    /// A connection to its NATS, and the port that leads there, which must outlive it; `instance` names the command.
+    pub(crate) async fn bus(&self, instance: &str) -> anyhow::Result<(Bus, Option<Forward>)> {
+        if let Some(context) = &self.context {
+            let (forward, password) = Cluster(context).nats().await?;
+            let bus = bus(format!("nats://127.0.0.1:{}", forward.port), OPERATOR, password, instance).await?;
+            return Ok((bus, Some(forward)));
+        }
+        let Some(url) = &self.nats_url else { return Ok((self.place.bus(instance).await?, None)) };
+        let password = self.nats_password.clone().context("NATS_PASSWORD is not set")?;
+        Ok((bus(url.clone(), &self.nats_user, password, instance).await?, None))
+    }
+}
+
+async fn bus(url: String, user: &str, password: String, instance: &str) -> anyhow::Result<Bus> {
+    let (user, service, instance) = (user.to_owned(), "stampede".to_owned(), instance.to_owned());
+    Ok(Bus::connect(Settings { url, user, password, service, instance }).await?)
 }
 
 impl ClusterPlace {
@@ -235,18 +305,11 @@ impl Place {
         StateDir::existing(&self.root()?)
     }
 
-    /// A connection to the NATS that runs here, as the operator; `instance` says which command it is.
+    /// A connection to the NATS that runs here, as the operator; `instance` names the command.
     pub(crate) async fn bus(&self, instance: &str) -> anyhow::Result<Bus> {
         let state = self.existing()?;
         let run = RunFile::running(&state)?;
-        let settings = Settings {
-            url: run.urls.nats,
-            user: OPERATOR.to_owned(),
-            password: Secrets::open(&state)?.nats_password(OPERATOR)?,
-            service: "stampede".to_owned(),
-            instance: instance.to_owned(),
-        };
-        Ok(Bus::connect(settings).await?)
+        bus(run.urls.nats, OPERATOR, Secrets::open(&state)?.nats_password(OPERATOR)?, instance).await
     }
 
     /// The gateway that was named, or else the one that runs here, with the operator's token. A gateway that was
@@ -270,7 +333,29 @@ impl Place {
 /// # Errors
 /// Whatever kept the command from doing it, for a person to read.
 pub async fn run() -> anyhow::Result<ExitCode> {
-    let command = Cli::parse().command;
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        // Help and version are output; everything else is an error.
+        Err(text) if !text.use_stderr() => {
+            progress::print(if stdout().is_terminal() {
+                text.render().ansi().to_string()
+            } else {
+                text.to_string()
+            });
+            progress::finish()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(wrong) => {
+            let _ = wrong.print();
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    let code = until_asked_to_end(command).await?;
+    progress::finish()?;
+    Ok(code)
+}
+
+async fn until_asked_to_end(command: Command) -> anyhow::Result<ExitCode> {
     let ends_in_order = matches!(command, Command::Up(_) | Command::Test(_));
     if std::process::id() != FIRST || ends_in_order {
         return carry_out(command).await;
@@ -301,20 +386,30 @@ async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             load.run(&gateway, operator, place.create()?.root()).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Chaos { place, chaos } => {
+            let (gateway, operator) = place.gateway(None)?;
+            chaos.run(&place.existing()?, gateway, operator).await
+        }
         Command::Verify { place, verify } => {
-            // Of a platform elsewhere there may be nothing here yet.
-            let state = if verify.database_url.is_some() { place.create()? } else { place.existing()? };
+            let state = match (&verify.context, &verify.database_url) {
+                // What buyers of a platform in a cluster were told is not among what those of `up` were.
+                (Some(_), _) => ClusterPlace { state: place.state }.create()?,
+                // Of a platform elsewhere there may be nothing here yet.
+                (None, Some(_)) => place.create()?,
+                (None, None) => place.existing()?,
+            };
             verify.run(&state).await
         }
         Command::Seed(seed) => seed.run().await,
         Command::Secrets(secrets) => secrets.run(),
         Command::Kind(kind) => kind.run().await,
-        Command::Reconcile(place) => reconcile::run(&place.existing()?).await,
+        Command::Reconcile { context: Some(context), place: _ } => Cluster(&context).reconcile().await,
+        Command::Reconcile { context: None, place } => reconcile::run(&place.existing()?).await,
         Command::DeadLetters(letters) => letters.run().await,
         Command::Policies(policies) => policies.run().await,
         Command::Provision(options) => provision::run(&options).await,
         Command::Images(options) => images::run(&options).await,
-        Command::Test(options) => test::run(&options.filter).await,
+        Command::Test(options) => test::run(&options).await,
         Command::Bench(bench) => bench.run().await,
         Command::Blueprint(blueprint) => blueprint.run(),
         Command::Check => check::run(),
@@ -331,6 +426,29 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// At night nobody looks up how an option is spelled.
+    #[test]
+    fn what_alerts_and_guides_tell_people_to_type_is_understood() {
+        let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let files = [
+            "k8s/components/observability/alerts.yml",
+            "docs/guides/kubernetes.md",
+            "docs/guides/restore.md",
+            "README.md",
+        ];
+        let mut lines = 0;
+        for file in files {
+            let text = std::fs::read_to_string(workspace.join(file)).unwrap();
+            for line in text.split("cargo stampede ").skip(1) {
+                let line = line.split(['`', '|', '#', '\n', ';']).next().unwrap();
+                let read = Cli::try_parse_from(["stampede"].into_iter().chain(line.split_whitespace()));
+                assert!(read.is_ok(), "{file}: cargo stampede {line}: {}", read.unwrap_err());
+                lines += 1;
+            }
+        }
+        assert!(lines > 30, "{lines}");
     }
 
     #[test]

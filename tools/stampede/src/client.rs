@@ -33,13 +33,20 @@ impl Reply {
     /// # Errors
     /// With the problem's words when it is none, or when the body has another shape.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        if !self.status.is_success() {
-            match self.problem() {
-                Some(problem) => bail!("{} {problem}", self.status.as_u16()),
-                None => bail!("{} without a problem: {}", self.status, String::from_utf8_lossy(&self.body)),
-            }
-        }
+        self.success()?;
         serde_json::from_slice(&self.body).context("the answer has another shape than expected")
+    }
+
+    /// Whether it is a success, whatever its body.
+    ///
+    /// # Errors
+    /// With the problem's words when it is none.
+    pub fn success(&self) -> Result<()> {
+        match self.problem() {
+            _ if self.status.is_success() => Ok(()),
+            Some(problem) => bail!("{} {problem}", self.status.as_u16()),
+            None => bail!("{} without a problem: {}", self.status, String::from_utf8_lossy(&self.body)),
+        }
     }
 
     /// The problem, if it is one.
@@ -106,9 +113,7 @@ impl Client {
     /// # Errors
     /// When the TLS set-up of this machine cannot be read.
     pub fn new(base: &str) -> Result<Self> {
-        // reqwest comes without a TLS provider; whichever was installed first serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let http = crate::http::builder()
             .timeout(ANSWER_MAX)
             .pool_max_idle_per_host(256)
             .redirect(reqwest::redirect::Policy::none())

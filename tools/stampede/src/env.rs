@@ -6,7 +6,7 @@ use reqwest::Url;
 use crate::infra::postgres;
 use crate::layout::{Instance, Layout};
 use crate::secrets::Secrets;
-use crate::services::{Service, Setting};
+use crate::services::{self, Service, Setting};
 use crate::state::StateDir;
 
 /// Taken over from whoever started us, when set: how much is logged and where traces go is the person's choice.
@@ -33,6 +33,11 @@ pub(crate) fn of(
     Ok(env)
 }
 
+/// What services take over from our environment.
+pub(crate) fn passed_on() -> Pairs {
+    PASSED_ON.iter().filter_map(|key| Some(((*key).to_owned(), std::env::var(key).ok()?))).collect()
+}
+
 /// What every service is told.
 fn common(
     instance: &Instance,
@@ -41,18 +46,14 @@ fn common(
     secrets: &Secrets,
 ) -> anyhow::Result<Pairs> {
     let service = instance.service;
-    let mut env: Pairs = PASSED_ON
-        .iter()
-        .filter_map(|key| std::env::var(key).ok().map(|value| ((*key).to_owned(), value)))
-        .collect();
+    let mut env = passed_on();
     let mut set = |key: &str, value: String| env.push((key.to_owned(), value));
     set("INSTANCE", instance.name.clone());
     for (listener, port) in &instance.ports {
         set(&format!("{}_LISTEN", listener.to_uppercase()), format!("127.0.0.1:{port}"));
     }
     if let Some(database) = service.database {
-        let password = secrets.postgres_password(database)?;
-        set("DATABASE_URL", database_url(database, &password, layout.postgres, state)?.into());
+        set("DATABASE_URL", database_url(database, database, layout, state, secrets)?);
     }
     if service.nats {
         set("NATS_URL", format!("nats://127.0.0.1:{}", layout.nats.client));
@@ -61,14 +62,32 @@ fn common(
     Ok(env)
 }
 
+/// What replaces a service's own while its database is migrated: the schema is its owner's.
+pub(crate) fn owner(
+    database: &str,
+    layout: &Layout,
+    state: &StateDir,
+    secrets: &Secrets,
+) -> anyhow::Result<Pairs> {
+    let url = database_url(&services::owner(database), database, layout, state, secrets)?;
+    Ok(vec![("DATABASE_URL".to_owned(), url)])
+}
+
 /// Over the socket where there is one: a statement costs a third less processor time than over the loopback interface.
-fn database_url(name: &str, password: &str, port: u16, state: &StateDir) -> anyhow::Result<Url> {
+fn database_url(
+    role: &str,
+    name: &str,
+    layout: &Layout,
+    state: &StateDir,
+    secrets: &Secrets,
+) -> anyhow::Result<String> {
+    let (password, port) = (secrets.postgres_password(role)?, layout.postgres);
     let mut url: Url =
-        format!("postgres://{name}:{password}@127.0.0.1:{port}/{name}?sslmode=disable").parse()?;
+        format!("postgres://{role}:{password}@127.0.0.1:{port}/{name}?sslmode=disable").parse()?;
     if let Some(folder) = postgres::socket_folder(state, port) {
         url.query_pairs_mut().append_pair("host", &folder.display().to_string());
     }
-    Ok(url)
+    Ok(url.into())
 }
 
 /// What only this service is told, and everybody may know.

@@ -6,26 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::Deserialize;
 
-/// What `cargo metadata` says, as far as we read it.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Metadata {
-    packages: Vec<Package>,
-    workspace_root: PathBuf,
-}
-
-#[derive(Debug, Deserialize)]
-struct Package {
-    name: String,
-    manifest_path: PathBuf,
-    dependencies: Vec<Dependency>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Dependency {
-    name: String,
-    /// `None` for a normal one, else `dev` or `build`.
-    kind: Option<String>,
-}
+use crate::cargo::{LAUNCHER, Metadata, Package};
 
 /// Which lib may lean on which: `libs/edges.toml`.
 #[derive(Debug, Deserialize)]
@@ -141,11 +122,12 @@ fn edge(one: &Crate, other: &Crate, kind: Use, edges: &Edges) -> Option<String> 
     }
 }
 
-/// A lib that only libs use counts as used when one of those is.
+/// A lib that only libs use counts as used when one of those is. The launcher names every crate and calls none.
 fn has_caller(lib: &Crate, crates: &[Crate]) -> bool {
     crates.iter().any(|other| {
-        let uses =
-            other.package != lib.package && other.edges.iter().any(|(target, _)| *target == lib.package);
+        let uses = other.package != lib.package
+            && other.package != LAUNCHER
+            && other.edges.iter().any(|(target, _)| *target == lib.package);
         uses && (other.layer != Layer::Lib || has_caller(other, crates))
     })
 }
@@ -211,6 +193,7 @@ mod tests {
             ("libs/bus", &[("contracts", "")]),
             ("services/orders", &[("bus", ""), ("testkit", "dev")]),
             ("tools/stampede", &[("orders", "")]),
+            ("tools/launcher", &[("bus", "dev"), ("lonely", "dev"), ("orders", "dev")]),
         ]
     }
 

@@ -2,17 +2,14 @@
 //! processes to end already; this makes sure of it, before their ports and data are used again.
 
 use std::fs;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::process::identity::KILL;
 use crate::progress;
 use crate::run_file::RunFile;
+use crate::services::STOP_LIMIT;
 use crate::state::StateDir;
-
-/// For a process that was told to end; more than a service takes to drain.
-const END_LIMIT: Duration = Duration::from_secs(15);
 
 /// Ends exactly the processes the run file names, recognised by number and start, in reverse order of their start;
 /// then deletes the run file. The caller holds the lock, or knows that nobody does.
@@ -33,9 +30,9 @@ pub(crate) async fn end(state: &StateDir) {
             entry.name, identity.pid
         ));
         identity.signal(Signal::from_named_raw(entry.stop_signal).unwrap_or(Signal::TERM));
-        if !identity.ended_within(END_LIMIT).await {
+        if !identity.ended_within(STOP_LIMIT).await {
             identity.signal(KILL);
-            identity.ended_within(END_LIMIT).await;
+            identity.ended_within(STOP_LIMIT).await;
         }
     }
     // It may be gone already; then there is nothing to delete.

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+pub mod ambient;
 mod bench;
 mod blueprint;
 mod cargo;
+mod chaos;
 pub mod cli;
 pub mod client;
 mod cluster;

@@ -4,7 +4,10 @@
 //! there, given back by a service that is started again, may be in use as the near end of somebody's connection
 //! a moment later, and the service could not come back. So ports are drawn from below that range.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::bail;
 use rand::RngExt;
@@ -26,7 +29,7 @@ impl Ports {
         let mut rng = rand::rng();
         for _ in 0..ATTEMPTS_MAX {
             let port = rng.random_range(RANGE);
-            if !self.taken.contains(&port) && is_free(port) {
+            if !self.taken.contains(&port) && reserve(port).unwrap_or(true) && is_free(port) {
                 self.taken.push(port);
                 return Ok(port);
             }
@@ -44,8 +47,27 @@ impl Ports {
     }
 }
 
+/// Whether no other process has drawn this port. What was drawn is listened on some moments later, and two platforms that start
+/// together would draw the same one now and then. The lock is let go when this process ends, however it ends.
+fn reserve(port: u16) -> io::Result<bool> {
+    static RESERVED: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let user = rustix::process::getuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("stampede-ports-{user}"));
+    fs::create_dir_all(&folder)?;
+    let file = File::create(folder.join(port.to_string()))?;
+    let is_ours = file.try_lock().is_ok();
+    if is_ours {
+        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+    }
+    Ok(is_ours)
+}
+
+/// We listen on the IPv4 address alone, but whoever asks for `localhost` may reach another program on the IPv6 one.
 fn is_free(port: u16) -> bool {
+    // A machine without IPv6 has no such address.
+    let elsewhere = TcpListener::bind((Ipv6Addr::LOCALHOST, port));
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+        && elsewhere.err().is_none_or(|error| error.kind() != ErrorKind::AddrInUse)
 }
 
 #[cfg(test)]
@@ -63,10 +85,23 @@ mod tests {
     }
 
     #[test]
+    fn what_another_process_has_drawn_is_not_drawn() {
+        let port = Ports::default().free().unwrap();
+        // A lock belongs to the open file: to another process it is the same as to another file of ours.
+        assert!(!reserve(port).unwrap());
+    }
+
+    #[test]
     fn a_known_port_that_is_in_use_is_refused_by_name() {
-        let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = holder.local_addr().unwrap().port();
-        let refused = Ports::default().fixed(port).unwrap_err().to_string();
-        assert!(refused.contains(&port.to_string()) && refused.contains("--random-ports"), "{refused}");
+        let holders =
+            [TcpListener::bind((Ipv4Addr::LOCALHOST, 0)), TcpListener::bind((Ipv6Addr::LOCALHOST, 0))];
+        // A machine may have no IPv6; both would be missing only without a loopback interface.
+        let holders: Vec<_> = holders.into_iter().flatten().collect();
+        assert!(!holders.is_empty());
+        for holder in &holders {
+            let port = holder.local_addr().unwrap().port();
+            let refused = Ports::default().fixed(port).unwrap_err().to_string();
+            assert!(refused.contains(&port.to_string()) && refused.contains("--random-ports"), "{refused}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! What a person sees while something takes time: one line a step, with the time it took.
 
 use std::fmt::Display;
-use std::io::Write as _;
+use std::io::{self, ErrorKind, Write as _};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Column where the times end.
@@ -9,9 +10,35 @@ const WIDTH: usize = 78;
 /// Column where the details begin.
 const DETAIL: usize = 13;
 
-/// A line of its own, on standard output. Nobody listening is no reason to stop.
+/// Why standard output no longer takes anything.
+static OUTPUT_FAILED: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints a line on standard output. A closed pipe or a full disk does not stop the command half-way, which could leave a
+/// hold or a process behind: nothing more is printed, and [`finish`] returns the error.
 pub(crate) fn say(text: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    print(format_args!("{text}\n"));
+}
+
+/// The same without the end of a line.
+pub(crate) fn print(text: impl Display) {
+    if OUTPUT_FAILED.get().is_none()
+        && let Err(error) = write!(io::stdout(), "{text}").and_then(|()| io::stdout().flush())
+    {
+        let _ = OUTPUT_FAILED.set(error);
+    }
+}
+
+/// Whether everything was printed. A reader that closed its pipe (`| head`) has what it wanted.
+///
+/// # Errors
+/// What kept standard output from being written, a full disk for example.
+pub(crate) fn finish() -> anyhow::Result<()> {
+    match OUTPUT_FAILED.get() {
+        Some(error) if error.kind() != ErrorKind::BrokenPipe => {
+            anyhow::bail!("standard output could not be written: {error}")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Something happened in between.

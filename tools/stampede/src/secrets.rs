@@ -3,6 +3,7 @@
 //! Files and not one document, so that a person can `cat .stampede/secrets/operator-token`, and so that a secret
 //! that a newer version needs is simply made when it is first asked for.
 
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -123,6 +124,14 @@ impl SigningKey {
             .map_err(|error| anyhow!("not an Ed25519 seed: {error}"))?;
         Ok(Self { seed, public: hex(pair.public_key().as_ref()) })
     }
+}
+
+/// Of keys that are accepted together while one is replaced, the one in use.
+///
+/// # Errors
+/// Never.
+pub(crate) fn current(keys: &str) -> Result<String, Infallible> {
+    Ok(keys.split(',').next().unwrap_or_default().trim().to_owned())
 }
 
 fn read(path: &Path) -> io::Result<Option<String>> {

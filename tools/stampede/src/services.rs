@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+
+/// More than the longest drain of a service: by default 10 s for open requests, and 24 s for what
+/// `libs/service/src/life.rs` bounds.
+pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(40);
 
 /// A kind of process that we build.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,6 +98,11 @@ pub(crate) const SERVICES: &[Service] = &[
 /// Every database, in the order of the services.
 pub(crate) fn databases() -> Vec<&'static str> {
     SERVICES.iter().filter_map(|service| service.database).collect()
+}
+
+/// The role that owns the schema of a database and migrates it. The role of the database's name serves.
+pub(crate) fn owner(database: &str) -> String {
+    format!("{database}_owner")
 }
 
 /// The wave a service starts in: the first is 0, each later one needs something of the wave before.

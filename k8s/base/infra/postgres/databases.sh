@@ -1,6 +1,7 @@
 #!/bin/sh
-# A database and a role for each service, and one role that reads them all: what `stampede up` makes, see
-# tools/stampede/src/infra/postgres/databases.rs. Each role owns the database of its name and can connect to no other.
+# A database and two roles for each service, and one role that reads them all: what `stampede up` makes, see
+# tools/stampede/src/infra/postgres/databases.rs. The role of the database's name serves and can connect to no other; its
+# schema belongs to the one with `_owner` behind it, which migrates, and gives the first its rights (libs/service/README.md).
 #
 # It runs twice: by the image when there are no data yet, before the server takes connections, so that no service meets
 # a server that does not know it; and as a Job with every deployment, for databases and passwords that are new. It may
@@ -32,10 +33,21 @@ SQL
 
 for name in catalog inventory lobby notify orders payments psp_sim; do
     role "$name"
-    sql --set name="$name" <<'SQL'
-SELECT format('CREATE DATABASE %I OWNER %I', :'name', :'name')
+    role "${name}_owner"
+    sql --set name="$name" --set owner="${name}_owner" <<'SQL'
+SELECT format('CREATE DATABASE %I OWNER %I', :'name', :'owner')
     WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \gexec
 REVOKE ALL ON DATABASE :"name" FROM PUBLIC;
-GRANT CONNECT ON DATABASE :"name" TO verifier;
+GRANT CONNECT ON DATABASE :"name" TO :"name", verifier;
+-- Before the owner had a role of its own, all of it was the serving role's, which goes on serving meanwhile.
+\connect :"name"
+BEGIN;
+SELECT EXISTS (SELECT FROM pg_class WHERE relowner = quote_ident(:'name')::regrole) AS moves \gset
+REASSIGN OWNED BY :"name" TO :"owner";
+\if :moves
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :"name";
+    GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO :"name";
+\endif
+COMMIT;
 SQL
 done

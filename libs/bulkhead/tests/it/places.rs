@@ -101,6 +101,22 @@ async fn the_number_of_places_changes_while_calls_run() {
     assert!(bulkhead.try_acquire().is_some(), "one place is always left");
 }
 
+#[tokio::test(start_paused = true)]
+async fn as_many_places_as_there_are_numbers_cost_no_more_than_one() {
+    let bulkhead = bulkhead(1, 8);
+    let held = bulkhead.try_acquire().unwrap();
+    let mut waits = Box::pin(bulkhead.acquire());
+    assert!(waits.as_mut().now_or_never().is_none());
+    bulkhead.set_places(u32::MAX);
+    let second = waits.now_or_never().unwrap().unwrap();
+    assert_eq!((bulkhead.snapshot().places, bulkhead.snapshot().taken), (u32::MAX, 2));
+    bulkhead.set_places(1);
+    drop((held, second));
+    assert_eq!((bulkhead.snapshot().places, bulkhead.snapshot().taken), (1, 0));
+    let _only = bulkhead.try_acquire().unwrap();
+    assert!(bulkhead.try_acquire().is_none());
+}
+
 /// Threads that take and give places, wait, and go away: never more inside than there are places, none lost.
 #[test]
 fn threads_lose_no_place() {

@@ -81,8 +81,23 @@ async fn a_refusal_arrives_as_it_was_given() {
     let _running = serve(&bus, responder).await;
 
     let error = echo(&bus, "hello").await.unwrap_err();
-    assert_eq!(error, CallError::Refused(refusal.clone()));
+    assert_eq!(error, CallError::Refused(refusal.clone().try_into().unwrap()));
     assert_eq!(Problem::from(error), refusal);
+}
+
+#[tokio::test]
+async fn only_business_is_a_refusal_whatever_the_other_side_says() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    let responder = responder(&bus, 8, 2)
+        .on::<Echo, _, _>(async |code: String, _| Err(Problem::new(code.parse::<Code>().unwrap())));
+    let _running = serve(&bus, responder).await;
+    for code in Code::ALL {
+        let error = echo(&bus, code.as_str()).await.unwrap_err();
+        assert_eq!(matches!(error, CallError::Refused(_)), code.is_refusal(), "{code}: {error:?}");
+        let failed = matches!(error, CallError::Failed(_));
+        assert_eq!(failed, code.status() >= 500 && *code != Code::Busy, "{code}: {error:?}");
+    }
 }
 
 #[tokio::test]
@@ -220,7 +235,7 @@ async fn faults_of_either_side_are_answered_and_the_next_request_is_served() {
 
     let code = |result: Result<String, CallError>| Problem::from(result.unwrap_err()).code;
     assert_eq!(code(echo(&bus, "panic").await), Code::Internal);
-    assert_eq!(code(bus.call::<Echo>("rpc.test.17.nothing".into(), &String::new()).await), Code::NotFound);
+    assert_eq!(code(bus.call::<Echo>("rpc.test.17.nothing".into(), &String::new()).await), Code::Internal);
 
     let not_json = bus.client().request("rpc.test.17.echo", "{".into()).await.unwrap();
     assert!(String::from_utf8_lossy(&not_json.payload).contains("malformed_request"));

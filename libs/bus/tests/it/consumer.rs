@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
-use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Verdict};
+use stampede_bus::{BoxError, Bus, Consumer, ConsumerSettings, Delivery, Failure, Verdict};
 use stampede_testkit::{Nats, eventually};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -67,30 +67,121 @@ async fn what_was_handled_leaves_the_queue() {
     assert_eq!(bus.violations(), 0);
 }
 
+/// How often messages of the worker were delivered.
+async fn deliveries(bus: &Bus) -> u64 {
+    let stream = bus.jetstream().get_stream(WORK).await.unwrap();
+    stream.consumer_info(WORKER).await.unwrap().delivered.consumer_sequence
+}
+
+/// Hands batches to `handler` until the test is over.
+pub fn run<Fut>(bus: &Bus, handler: impl FnMut(Vec<Delivery>) -> Fut + Send + 'static)
+where
+    Fut: Future<Output = Result<Vec<Verdict>, Failure>> + Send + 'static,
+{
+    tokio::spawn(Consumer::new(bus.clone(), WORK, WORKER, settings()).run(CancellationToken::new(), handler));
+}
+
 #[tokio::test]
-async fn what_must_wait_comes_again_after_its_time() {
+async fn an_outage_uses_up_no_deliveries_however_long_it_lasts() {
     let nats = Nats::start().await;
     let bus = connect(&nats).await;
-    make_work(&bus, worker()).await;
-    publish(&bus, &[command("later"), command("now")]).await;
+    // A second without a word and the server delivers again, and the second delivery is the last.
+    let ack_wait = Duration::from_secs(1);
+    make_work(&bus, pull::Config { max_deliver: 2, ack_wait, ..worker() }).await;
+    publish(&bus, &(0..5).map(command).collect::<Vec<_>>()).await;
 
-    let pause = Duration::from_millis(300);
-    let started = tokio::time::Instant::now();
-    let verdict = move |delivery: &Delivery| match text(delivery).as_str() {
-        "later" if delivery.delivered < 3 => Verdict::Again(pause),
-        _ => Verdict::Done,
-    };
-    let (mut deliveries, ..) = work(&bus, verdict);
-    let mut seen = Vec::new();
-    while seen.len() < 4 {
-        let delivery = next(&mut deliveries).await;
-        seen.push((text(&delivery), delivery.delivered));
-    }
-    seen.sort();
-    let later = |delivered| ("later".to_owned(), delivered);
-    assert_eq!(seen, [later(1), later(2), later(3), ("now".to_owned(), 1)]);
-    assert!(started.elapsed() >= 2 * pause);
+    let is_over = CancellationToken::new();
+    let over = is_over.clone();
+    let attempts = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&attempts);
+    run(&bus, move |batch| {
+        let is_over = over.is_cancelled();
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if !is_over {
+                return Err("the database is away".into());
+            }
+            Ok(vec![Verdict::Done; batch.len()])
+        }
+    });
+    // The pauses grow to a quarter of the server's patience: it is long over after so many.
+    eventually(PATIENCE, async || attempts.load(Ordering::SeqCst) > 20).await;
+    is_over.cancel();
     eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
+    assert_eq!((deliveries(&bus).await, messages_in(&bus, "DLQ").await), (5, 0));
+}
+
+#[tokio::test]
+async fn a_batch_that_takes_too_long_is_halved_until_it_fits_and_buries_nobody() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, pull::Config { max_deliver: 1, ack_wait: Duration::from_secs(1), ..worker() }).await;
+    publish(&bus, &(0..8).map(command).collect::<Vec<_>>()).await;
+
+    let (sizes, mut tried) = mpsc::channel(4_096);
+    run(&bus, move |batch| {
+        sizes.try_send(batch.len()).unwrap();
+        async move {
+            if batch.len() > 2 {
+                std::future::pending::<()>().await;
+            }
+            Ok(vec![Verdict::Done; batch.len()])
+        }
+    });
+    eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
+    assert_eq!((deliveries(&bus).await, messages_in(&bus, "DLQ").await), (8, 0));
+    let mut seen = Vec::new();
+    while let Ok(size) = tried.try_recv() {
+        seen.push(size);
+    }
+    assert_eq!(seen[..5], [8, 4, 2, 4, 2], "halved by a failure, doubled by a success");
+}
+
+#[tokio::test]
+async fn a_message_that_alone_takes_too_long_gets_more_time_and_holds_up_nobody() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, pull::Config { max_deliver: 1, ack_wait: Duration::from_secs(1), ..worker() }).await;
+    publish(&bus, &[command("slow")]).await;
+
+    let (starts, mut began) = mpsc::channel(4_096);
+    run(&bus, move |batch| {
+        starts.try_send(batch.len()).unwrap();
+        async move {
+            if batch.iter().any(|delivery| text(delivery) == "slow") {
+                // Longer than the server waits without a word.
+                tokio::time::sleep(Duration::from_millis(1_300)).await;
+            }
+            Ok(vec![Verdict::Done; batch.len()])
+        }
+    });
+    began.recv().await.unwrap();
+    publish(&bus, &(0..5).map(command).collect::<Vec<_>>()).await;
+    eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
+    assert_eq!((deliveries(&bus).await, messages_in(&bus, "DLQ").await), (6, 0));
+}
+
+#[tokio::test]
+async fn what_is_in_hand_at_a_stop_is_given_back_at_once() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_work(&bus, pull::Config { ack_wait: Duration::from_secs(600), ..worker() }).await;
+    publish(&bus, &[command(1), command(2)]).await;
+    let (shutdown, attempts) = (CancellationToken::new(), Arc::new(AtomicU32::new(0)));
+    let count = Arc::clone(&attempts);
+    let stopping = Consumer::new(bus.clone(), WORK, WORKER, settings()).run(shutdown.clone(), move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Err("the database is away".into()) }
+    });
+    let stopping = tokio::spawn(stopping);
+    eventually(PATIENCE, async || attempts.load(Ordering::SeqCst) > 2).await;
+    shutdown.cancel();
+    stopping.await.unwrap().unwrap();
+
+    let (mut taken, ..) = work(&bus, |_| Verdict::Done);
+    let mut texts = [text(&next(&mut taken).await), text(&next(&mut taken).await)];
+    texts.sort();
+    assert_eq!(texts, ["1", "2"]);
 }
 
 #[tokio::test]
@@ -130,21 +221,14 @@ async fn a_message_over_which_the_handler_fails_takes_no_other_along() {
     let commands: Vec<_> = (0..30).map(|number| command(word(number))).collect();
     publish(&bus, &commands).await;
 
-    let run = Consumer::new(bus.clone(), WORK, WORKER, settings()).run(
-        CancellationToken::new(),
-        |batch| async move {
-            if batch.iter().any(|delivery| text(delivery) == "poison") {
-                return Err("a rule is broken".into());
-            }
-            assert!(
-                batch.iter().all(|delivery| delivery.delivered == 1),
-                "it was handled alone the first time"
-            );
-            Ok(vec![Verdict::Done; batch.len()])
-        },
-    );
-    tokio::spawn(run);
+    run(&bus, |batch| async move {
+        if batch.iter().any(|delivery| text(delivery) == "poison") {
+            return Err(Failure::Fault("a rule is broken".into()));
+        }
+        Ok(vec![Verdict::Done; batch.len()])
+    });
     eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
+    assert_eq!(deliveries(&bus).await, 29 + 3, "the others need no second delivery");
     let letters = bus.jetstream().get_stream("DLQ").await.unwrap();
     assert_eq!(letters.cached_info().state.messages, 1);
     let letter = letters.get_raw_message(1).await.unwrap();
@@ -308,10 +392,15 @@ async fn what_comes_during_a_rest_is_taken_together() {
     assert_eq!(next().await, 1);
 
     // Without a rest they would be taken one by one, as they come.
+    let (began, mut taken_together) = (tokio::time::Instant::now(), Vec::new());
     for number in 0..30 {
         publish(&bus, &[command(number)]).await;
     }
-    assert_eq!(next().await, 30);
+    while taken_together.iter().sum::<usize>() < 30 {
+        taken_together.push(next().await);
+    }
+    let rests = began.elapsed().as_secs_f64() / 2.0;
+    assert!(taken_together.len() as f64 <= rests + 1.0, "{taken_together:?} in {rests} rests");
     shutdown.cancel();
     run.await.unwrap().unwrap();
 }

@@ -13,4 +13,5 @@ mod rights;
 mod support;
 mod topology;
 mod traces;
+mod trust;
 mod urgency;

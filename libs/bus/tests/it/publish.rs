@@ -1,5 +1,5 @@
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
-use stampede_bus::{Bus, ConnectError, PublishError, Settings};
+use stampede_bus::{Bus, ConnectError, Message, PublishError, Settings};
 use stampede_testkit::{Nats, eventually};
 
 use crate::support::{FACTS, PATIENCE, connect, make_facts, messages_in, publish, state};
@@ -45,6 +45,39 @@ async fn what_was_not_stored_is_told_apart() {
     nats.stop();
     eventually(PATIENCE, async || !bus.is_connected()).await;
     assert_eq!(bus.publish(&state(1, "x")).await, Err(PublishError::Unavailable));
+}
+
+#[tokio::test]
+async fn state_is_stored_behind_the_message_it_names_or_not_at_all() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_facts(&bus).await;
+    let store = async |text: &str, expected| {
+        let [stored] = bus.publish_states(&[state(1, text)], &[expected]).await.try_into().unwrap();
+        stored
+    };
+    let first = store("first", 0).await.unwrap();
+    let second = store("second", first).await.unwrap();
+    // Read before the second was stored, and sent after it.
+    for expected in [0, first] {
+        assert_eq!(store("late", expected).await, Err(PublishError::Outdated));
+    }
+    let (sequence, payload) = bus.last_message(FACTS, "evt.test.note.v1.1").await.unwrap().unwrap();
+    assert_eq!(sequence, second);
+    assert!(String::from_utf8_lossy(&payload).contains("second"));
+    assert_eq!(bus.last_message(FACTS, "evt.test.note.v1.2").await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_subject_that_no_stream_takes_keeps_no_other_from_being_published_to() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_facts(&bus).await;
+    let homeless = Message { subject: "cmd.nobody.thing".into(), ..state(1, "x") };
+    for _ in 0..50 {
+        assert_eq!(bus.publish(&homeless).await, Err(PublishError::NoStream));
+    }
+    publish(&bus, &[state(1, "x")]).await;
 }
 
 #[tokio::test]

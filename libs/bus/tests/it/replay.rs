@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use stampede_bus::{Bus, Delivery, Replay};
+use stampede_bus::{Bus, Delivery, Reached, Replay};
 use stampede_testkit::{Nats, eventually};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,10 @@ impl Copy {
             seen.lock().unwrap().push(delivery.decode::<Note>().unwrap().text);
             async { Ok(()) }
         };
-        let run = Replay::new(bus.clone(), FACTS, "evt.test.>").run(shutdown.clone(), take, move || {
-            caught_up.fetch_add(1, Ordering::SeqCst);
+        let run = Replay::new(bus.clone(), FACTS, "evt.test.>").run(shutdown.clone(), take, move |place| {
+            if place == Reached::Present {
+                caught_up.fetch_add(1, Ordering::SeqCst);
+            }
         });
         tokio::spawn(run);
         (copy, shutdown)
@@ -85,8 +87,10 @@ async fn a_reader_that_never_sees_the_end_has_caught_up_with_what_was_there_at_t
     };
     let (caught_up, shutdown) = (Arc::new(AtomicU32::new(0)), CancellationToken::new());
     let (when, count) = (Arc::clone(&caught_up), Arc::clone(&taken));
-    let run = Replay::new(bus, FACTS, "evt.test.>").run(shutdown.clone(), take, move || {
-        when.store(count.load(Ordering::SeqCst), Ordering::SeqCst);
+    let run = Replay::new(bus, FACTS, "evt.test.>").run(shutdown.clone(), take, move |place| {
+        if place == Reached::Present {
+            when.store(count.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
     });
     let run = tokio::spawn(run);
     eventually(PATIENCE, async || caught_up.load(Ordering::SeqCst) > 0).await;
@@ -134,7 +138,7 @@ async fn a_stream_made_anew_is_recognised_also_when_it_is_longer_than_the_old_on
             Ok(())
         }
     };
-    tokio::spawn(Replay::new(bus.clone(), FACTS, "evt.test.>").run(CancellationToken::new(), take, || ()));
+    tokio::spawn(Replay::new(bus.clone(), FACTS, "evt.test.>").run(CancellationToken::new(), take, |_| ()));
     eventually(PATIENCE, async || *seen.lock().unwrap() == ["a", "b"]).await;
 
     bus.jetstream().delete_stream(FACTS).await.unwrap();
@@ -175,7 +179,7 @@ async fn what_could_not_be_taken_comes_again_before_the_next() {
         let result = if seen.len() < 3 { Err("not now".into()) } else { Ok(()) };
         async { result }
     };
-    tokio::spawn(Replay::new(bus, FACTS, "evt.test.>").run(CancellationToken::new(), take, || ()));
+    tokio::spawn(Replay::new(bus, FACTS, "evt.test.>").run(CancellationToken::new(), take, |_| ()));
     eventually(PATIENCE, async || *attempts.lock().unwrap() == ["a", "a", "a", "b"]).await;
 }
 
@@ -186,7 +190,39 @@ async fn it_stops_when_told() {
     make_facts(&bus).await;
     let shutdown = CancellationToken::new();
     let replay = Replay::new(bus, FACTS, "evt.test.>");
-    let run = tokio::spawn(replay.run(shutdown.clone(), async |_| Ok(()), || ()));
+    let run = tokio::spawn(replay.run(shutdown.clone(), async |_| Ok(()), |_| ()));
     shutdown.cancel();
     tokio::time::timeout(PATIENCE, run).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn it_is_at_the_end_again_and_again_but_not_while_the_stream_is_missing() {
+    let nats = Nats::start().await;
+    let bus = connect(&nats).await;
+    make_facts(&bus).await;
+    publish(&bus, &[state(1, "a")]).await;
+    let (sender, mut places) = tokio::sync::mpsc::channel(1_024);
+    let replay = Replay::new(bus.clone(), FACTS, "evt.test.>");
+    tokio::spawn(replay.run(
+        CancellationToken::new(),
+        async |_| Ok(()),
+        move |place| {
+            sender.try_send(place).unwrap();
+        },
+    ));
+    let mut next = async || tokio::time::timeout(PATIENCE, places.recv()).await.unwrap().unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        seen.push(next().await);
+    }
+    let [beginning, present, end] = [Reached::Beginning, Reached::Present, Reached::End];
+    assert_eq!(seen, [beginning, present, end, end, end]);
+
+    bus.jetstream().delete_stream(FACTS).await.unwrap();
+    make_facts(&bus).await;
+    let mut place = next().await;
+    while place == end {
+        place = next().await;
+    }
+    assert_eq!([place, next().await], [beginning, present], "the new stream is another one");
 }

@@ -12,7 +12,7 @@ use stampede_contracts::{Class, Event, Function};
 use stampede_testkit::Nats;
 
 /// Long enough for a busy machine; nothing that succeeds waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const WORK: &str = "CMD_TEST";
 pub const FACTS: &str = "EVT_TEST";
 pub const WORKER: &str = "worker";

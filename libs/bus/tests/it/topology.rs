@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+use futures::StreamExt;
 use stampede_bus::{
     Bus, Consumer, DeadLetterKeeper, Delivery, Members, Message, Replay, Responder, ResponderSettings,
     Verdict,
@@ -97,7 +97,6 @@ async fn work_and_bury(buses: &HashMap<&str, Bus>) {
         let judge = move |delivery: &Delivery| match &delivery.causation_id {
             Some(consumer) if consumer != declared.name => Verdict::Done,
             Some(_) => Verdict::Dead("as asked".into()),
-            None if delivery.delivered == 1 => Verdict::Again(Duration::from_millis(1)),
             None => {
                 count.fetch_add(1, Ordering::SeqCst);
                 Verdict::Done
@@ -131,7 +130,7 @@ async fn copy(buses: &HashMap<&str, Bus>) {
         let caught_up = CancellationToken::new();
         let done = caught_up.clone();
         let replay = Replay::new(buses[service].clone(), EVT_INVENTORY, "evt.inventory.>");
-        tokio::spawn(replay.run(CancellationToken::new(), async |_| Ok(()), move || done.cancel()));
+        tokio::spawn(replay.run(CancellationToken::new(), async |_| Ok(()), move |_| done.cancel()));
         tokio::time::timeout(PATIENCE, caught_up.cancelled()).await.unwrap();
     }
     for bucket in BUCKETS {
@@ -149,25 +148,94 @@ async fn copy(buses: &HashMap<&str, Bus>) {
     }
 }
 
-/// Who asks whom, by the subjects in use.
+/// Who calls what.
+const CALLS: [(&str, &[&str]); 5] = [
+    (
+        "gateway",
+        &[
+            "rpc.inventory.any.hold",
+            "rpc.inventory.63.hold",
+            "rpc.inventory.7.get",
+            "rpc.inventory.7.release",
+        ],
+    ),
+    (
+        "orders",
+        &[
+            "rpc.inventory.any.attach",
+            "rpc.inventory.any.detach",
+            "rpc.inventory.any.confirm",
+            "rpc.inventory.any.free",
+        ],
+    ),
+    ("lobby", &["rpc.inventory.any.close_pass"]),
+    ("payments", &["rpc.orders.card"]),
+    ("notify", &["rpc.orders.buyer"]),
+];
+
 async fn call(buses: &HashMap<&str, Bus>) {
     for (service, subject) in [("inventory", "rpc.inventory.*.*"), ("orders", "rpc.orders.*")] {
         let settings =
             ResponderSettings { subject: subject.into(), queue: service.into(), capacity: 8, workers: 1 };
         tokio::spawn(Responder::new(buses[service].clone(), settings).run(CancellationToken::new()));
     }
-    for (caller, subject) in [
-        ("gateway", "rpc.inventory.any.hold"),
-        ("orders", "rpc.inventory.7.confirm"),
-        ("lobby", "rpc.inventory.any.close_pass"),
-        ("payments", "rpc.orders.card"),
-        ("notify", "rpc.orders.buyer"),
-    ] {
-        // That there is no such function is an answer, and only the responder can give it.
-        eventually(PATIENCE, async || {
-            let answer = buses[caller].call_repeatedly::<Echo>(subject.into(), &String::new()).await;
-            matches!(answer, Err(stampede_bus::CallError::Refused(_)))
-        })
-        .await;
+    for (caller, subjects) in CALLS {
+        for subject in subjects {
+            // That there is no such function is an answer, and only the responder can give it.
+            eventually(PATIENCE, async || {
+                let answer = buses[caller].call_repeatedly::<Echo>((*subject).into(), &String::new()).await;
+                matches!(answer, Err(stampede_bus::CallError::Malformed(_)))
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_server_refuses_every_call_and_every_event_that_is_not_a_services_own() {
+    let nats = Nats::start_with_config(&server_config()).await;
+    let operator = connect_as(&nats, "operator", "operator").await;
+    let mut heard = operator.client().subscribe(">").await.unwrap();
+    operator.client().flush().await.unwrap();
+    let calls = CALLS.iter().flat_map(|(caller, subjects)| subjects.iter().map(move |own| (*caller, *own)));
+    let events = [
+        ("catalog", "evt.catalog.show.v1.x"),
+        ("inventory", "evt.inventory.block.v1.x.y"),
+        ("inventory", "evt.inventory.layout.v1.x"),
+        ("inventory", "evt.inventory.pass.v1.x"),
+        ("orders", "evt.orders.order.v1.x"),
+        ("orders", "cmd.payments.capture"),
+        ("orders", "cmd.notify.tickets"),
+        ("payments", "evt.payments.result.v1.x"),
+        ("notify", "evt.notify.mail.v1.x"),
+    ];
+    let owned: Vec<(&str, &str)> = calls.chain(events).collect();
+    // Of everybody: another version, another noun, a function that does not exist, all of a service.
+    let nobodys = [
+        "rpc.inventory.any.nothing",
+        "rpc.inventory.hold",
+        "rpc.orders.x.card",
+        "evt.orders.order.v2.x",
+        "evt.inventory.hold.v1.x",
+        "evt.payments.ledger.v1.x",
+        "rpc.payments.any.capture",
+    ];
+    for user in users().iter().filter(|user| user.name != "operator") {
+        let bus = connect_as(&nats, user.name, user.name).await;
+        let (own, foreign): (Vec<_>, Vec<_>) = owned.iter().partition(|(owner, _)| *owner == user.name);
+        let foreign = foreign.into_iter().map(|(_, subject)| subject).chain(nobodys);
+        let mut refused = 0;
+        for subject in foreign {
+            bus.client().publish(subject, user.name.into()).await.unwrap();
+            refused += 1;
+        }
+        eventually(PATIENCE, async || bus.violations() == refused).await;
+        for (_, subject) in own {
+            bus.client().publish(subject, user.name.into()).await.unwrap();
+            // What was refused would have come before, because the server keeps the order of a connection.
+            let message = tokio::time::timeout(PATIENCE, heard.next()).await.unwrap().unwrap();
+            assert_eq!((&*message.subject, &message.payload[..]), (subject, user.name.as_bytes()));
+        }
+        assert_eq!(bus.violations(), refused, "{}", user.name);
     }
 }

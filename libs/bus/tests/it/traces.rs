@@ -1,8 +1,6 @@
 //! Traces go along. Every test is a process of its own under nextest, so the global subscriber is this test's.
 
-use std::time::Duration;
-
-use stampede_bus::{Consumer, Responder, ResponderSettings, Verdict};
+use stampede_bus::{Consumer, Failure, Responder, ResponderSettings, Verdict};
 use stampede_telemetry::{Settings, trace};
 use stampede_testkit::{Nats, eventually};
 use tokio::sync::mpsc;
@@ -40,8 +38,10 @@ async fn calls_and_new_messages_belong_to_the_trace_that_caused_them_and_repeats
         async move {
             let alone = batch[0].span().in_scope(|| trace::trace_id().unwrap());
             sender.try_send((trace::trace_id().unwrap(), alone)).unwrap();
-            let again = batch[0].delivered == 1;
-            Ok(vec![if again { Verdict::Again(Duration::from_millis(1)) } else { Verdict::Done }])
+            match batch[0].delivered {
+                1 => Err(Failure::Fault("at first".into())),
+                _ => Ok(vec![Verdict::Done]),
+            }
         }
     });
     tokio::spawn(run);

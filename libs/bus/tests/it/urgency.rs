@@ -91,7 +91,8 @@ impl Scene {
 
     /// Waits until what was asked before has come in: requests arrive in order, and this one is refused at once.
     async fn all_came_in(&self) {
-        assert_eq!(self.ask_for_nothing().await, Code::NotFound);
+        // A function that is unknown is a fault in a program.
+        assert_eq!(self.ask_for_nothing().await, Code::Internal);
     }
 
     async fn ask_for_nothing(&self) -> Code {

@@ -30,12 +30,18 @@ struct Plan {
     probes: (u32, u32),
 }
 
-const PLANS: [Plan; 3] = [
+const PLANS: [Plan; 4] = [
     Plan { trip: Ok(3), open: (Duration::from_millis(100), Duration::from_millis(700)), probes: (1, 1) },
     Plan {
         trip: Err((50, 4, Duration::from_millis(800))),
         open: (Duration::from_millis(300), Duration::from_millis(300)),
         probes: (3, 2),
+    },
+    // Its buckets are as wide as those of the one before.
+    Plan {
+        trip: Err((30, 6, Duration::from_millis(900))),
+        open: (Duration::from_millis(200), Duration::from_millis(400)),
+        probes: (1, 1),
     },
     Plan {
         trip: Err((20, 2, Duration::from_millis(130))),
@@ -52,6 +58,20 @@ impl Plan {
         };
         let policy = Policy::new(trip.unwrap()).open_for(self.open.0, self.open.1).unwrap();
         policy.probes(self.probes.0, self.probes.1).unwrap()
+    }
+
+    fn opening(&self, failed_rounds: u32) -> Duration {
+        (0..failed_rounds).fold(self.open.0, |opening, _| (opening * 2).min(self.open.1))
+    }
+
+    /// How wide a bucket is: a power of two, of which eight fit into the window. None for failures in a row.
+    fn bucket_nanos(&self) -> Option<u128> {
+        let (.., window) = self.trip.err()?;
+        let mut width = 1;
+        while width * 2 * 8 <= window.as_nanos() {
+            width *= 2;
+        }
+        Some(width)
     }
 }
 
@@ -95,7 +115,7 @@ impl Model {
         for &(_, at, well) in self.calls.iter().filter(|(generation, ..)| *generation == self.generation) {
             match self.plan.trip {
                 Ok(_) if well => counts = Counts::default(),
-                Err((.., window)) if !in_window(at, now, window) => {}
+                Err((.., window)) if !in_window(at, now, window, self.plan.bucket_nanos().unwrap()) => {}
                 _ => {
                     counts.calls += 1;
                     counts.failures += u32::from(!well);
@@ -172,11 +192,7 @@ impl Model {
         self.forced = forced;
         match to {
             State::Open => {
-                let mut opening = self.plan.open.0;
-                for _ in 0..self.failed_rounds {
-                    opening = (opening * 2).min(self.plan.open.1);
-                }
-                self.retry_at = now + opening;
+                self.retry_at = now + self.plan.opening(self.failed_rounds);
                 self.opened += u64::from(from != State::Open);
             }
             State::HalfOpen => (self.probes, self.successes) = (0, 0),
@@ -185,6 +201,14 @@ impl Model {
         if from != to {
             self.changes.push(Change { from, to, why, generation: self.generation });
         }
+    }
+
+    fn set_plan(&mut self, plan: Plan) {
+        let before = std::mem::replace(&mut self.plan, plan);
+        let is_counting = self.state == State::Closed && self.forced.is_none();
+        self.generation += u64::from(is_counting && before.bucket_nanos() != plan.bucket_nanos());
+        self.retry_at = (self.retry_at + plan.opening(self.failed_rounds))
+            .saturating_sub(before.opening(self.failed_rounds));
     }
 
     fn snapshot(&self, now: Duration) -> Snapshot {
@@ -200,12 +224,7 @@ impl Model {
     }
 }
 
-/// The window is cut into the widest buckets with a power of two of nanoseconds of which eight fit into it.
-fn in_window(at: Duration, now: Duration, window: Duration) -> bool {
-    let mut width = 1;
-    while width * 2 * 8 <= window.as_nanos() {
-        width *= 2;
-    }
+fn in_window(at: Duration, now: Duration, window: Duration, width: u128) -> bool {
     now.as_nanos() / width - at.as_nanos() / width < window.as_nanos().div_ceil(width)
 }
 
@@ -257,8 +276,7 @@ fn play(plan: Plan, ops: Vec<Op>) -> Result<(), TestCaseError> {
             }
             Op::SetPolicy(which) => {
                 machine.set_policy(PLANS[which].policy());
-                model.plan = PLANS[which];
-                model.generation += u64::from(model.state == State::Closed && model.forced.is_none());
+                model.set_plan(PLANS[which]);
             }
         }
         let moment = Moment::default() + now;

@@ -21,19 +21,19 @@ use tokio::sync::mpsc;
 use tower::Layer;
 
 fn breaker(failures: u32) -> CircuitBreaker {
-    CircuitBreaker::new(Policy::new(Trip::consecutive(failures).unwrap()))
+    CircuitBreaker::observed(Policy::new(Trip::consecutive(failures).unwrap()), Clock::tokio(), |_| {})
 }
 
 fn outcome(answer: &Result<(), Failed>) -> Outcome {
     if answer.is_ok() { Outcome::Success } else { Outcome::Failure }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn it_keeps_the_contract() {
     keeps_the_contract(|| CircuitBreakerLayer::new(breaker(10_000), outcome)).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn it_shares_its_state() {
     let layer = CircuitBreakerLayer::new(breaker(3), outcome);
     shares_its_state(
@@ -54,12 +54,12 @@ async fn status(connection: &mut TcpStream, path: &str) -> u16 {
     String::from_utf8_lossy(&answer[..length]).split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_connection_of_a_server_sees_the_same_circuit() {
     let (teller, mut told) = mpsc::channel(8);
     let policy = Policy::new(Trip::consecutive(3).unwrap());
     let breaker =
-        CircuitBreaker::observed(policy, Clock::system(), move |change| teller.try_send(change).unwrap());
+        CircuitBreaker::observed(policy, Clock::tokio(), move |change| teller.try_send(change).unwrap());
     let by_status = |answer: &Result<Response, Infallible>| match answer {
         Ok(response) if response.status().is_server_error() => Outcome::Failure,
         _ => Outcome::Success,
@@ -99,7 +99,7 @@ async fn every_connection_of_a_server_sees_the_same_circuit() {
     server.abort();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_trace_shows_what_the_circuit_refused() {
     let spans = Spans::record();
     let mut service = CircuitBreakerLayer::new(breaker(1), outcome).layer(Probe::default());

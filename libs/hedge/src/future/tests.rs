@@ -84,15 +84,17 @@ fn model(script: &Script, attempts_max: u32, delay: u64, granted: u32) -> Story 
     // Number, and when it ends.
     let mut running = vec![(0, script[0].0)];
     let mut next_hedge = delay;
-    let mut last = 0;
+    let mut last = None;
     for now in 0.. {
         let mut to_fire = 0;
         for (n, _) in running.extract_if(.., |(_, end)| *end == now) {
-            if script[n].1 != Verdict::Another {
-                return Story { answer: n, millis: now, hedged };
+            match script[n].1 {
+                Verdict::Done => return Story { answer: n, millis: now, hedged },
+                Verdict::Refused => last = last.or(Some(n)),
+                Verdict::Another | Verdict::Fatal => last = Some(n),
             }
-            last = n;
-            to_fire += 1;
+            to_fire += u64::from(script[n].1 == Verdict::Another);
+            may_fire &= script[n].1 == Verdict::Another;
         }
         to_fire += u64::from(to_fire == 0 && now == next_hedge);
         for _ in 0..to_fire {
@@ -103,16 +105,17 @@ fn model(script: &Script, attempts_max: u32, delay: u64, granted: u32) -> Story 
             }
             next_hedge = now + delay;
         }
-        if running.is_empty() {
-            return Story { answer: last, millis: now, hedged };
+        if let (Some(answer), true) = (last, running.is_empty()) {
+            return Story { answer, millis: now, hedged };
         }
     }
     unreachable!("every attempt ends")
 }
 
 fn script() -> impl Strategy<Value = Script> {
-    let verdict =
-        prop_oneof![3 => Just(Verdict::Another), 1 => Just(Verdict::Done), 1 => Just(Verdict::Fatal)];
+    let verdict = prop_oneof![
+        3 => Just(Verdict::Another), 1 => Just(Verdict::Done), 1 => Just(Verdict::Fatal), 1 => Just(Verdict::Refused)
+    ];
     vec((1_u64..60, verdict), 5)
 }
 
@@ -126,6 +129,21 @@ proptest! {
         });
         prop_assert_eq!(story, model(&script, attempts_max, delay, granted));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_refused_or_fails_ends_nothing_that_still_runs() {
+    for verdict in [Verdict::Refused, Verdict::Fatal, Verdict::Another] {
+        let hedge = hedge(2, Delay::fixed(10 * MS).unwrap(), 9);
+        let (slow, quick) = ((80, Verdict::Done), (1, verdict));
+        let first_answers = Story { answer: 0, millis: 80, hedged: 1 };
+        assert_eq!(play(vec![slow, quick], &hedge).await, first_answers, "the hedge is {verdict:?}");
+        let hedge_answers = Story { answer: 1, millis: 90, hedged: 2 };
+        assert_eq!(play(vec![(20, verdict), slow], &hedge).await, hedge_answers, "the first is {verdict:?}");
+    }
+    let hedge = hedge(2, Delay::fixed(10 * MS).unwrap(), 9);
+    let refused = play(vec![(5, Verdict::Another), (1, Verdict::Refused)], &hedge).await;
+    assert_eq!(refused.answer, 0, "an attempt that was not made does not hide the answer of the callee");
 }
 
 #[tokio::test(start_paused = true)]

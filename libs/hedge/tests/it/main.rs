@@ -33,7 +33,7 @@ async fn it_keeps_the_contract() {
         Ok(()) => Verdict::Done,
         Err(Failed) => Verdict::Fatal,
     };
-    keeps_the_contract(|| HedgeLayer::new(hedge(Duration::from_secs(1)), verdict)).await;
+    keeps_the_contract(|| HedgeLayer::new(hedge(Duration::from_secs(60)), verdict)).await;
 }
 
 /// A request whose body is empty, so that it can be sent twice.

@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgPool;
 use stampede_idempotency::inbox;
+use stampede_postgres::PgPool;
 use stampede_testkit::{Database, eventually, fresh_database};
+
+/// Long enough for a busy machine; nothing that succeeds waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn database() -> Database {
     let database = fresh_database("inbox", &Migrator::DEFAULT).await;
@@ -55,7 +58,7 @@ async fn who_comes_second_waits_for_the_first_to_end() {
 
         let (pool, same) = (database.pool().clone(), id.clone());
         let second = tokio::spawn(async move { claim(&pool, &[&same]).await });
-        eventually(Duration::from_secs(10), async || waiting(&database).await == 1).await;
+        eventually(PATIENCE, async || waiting(&database).await == 1).await;
         let ended = if first_commits { first.commit().await } else { first.rollback().await };
         ended.unwrap();
         assert_eq!(second.await.unwrap(), [!first_commits]);
@@ -72,7 +75,7 @@ async fn batches_in_opposite_order_do_not_wait_for_each_other_for_ever() {
         let pool = database.pool().clone();
         tokio::spawn(async move { claim(&pool, &ids).await.into_iter().filter(|new| *new).count() })
     });
-    eventually(Duration::from_secs(10), async || waiting(&database).await == 2).await;
+    eventually(PATIENCE, async || waiting(&database).await == 2).await;
 
     middle.rollback().await.unwrap();
     let [one, two] = batches;

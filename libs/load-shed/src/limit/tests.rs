@@ -14,8 +14,8 @@ fn busy(mean_ns: f64, peak: u32) -> Samples {
 /// A limit that knows its baseline of one millisecond.
 fn settled() -> Limit {
     let mut limit = Limit::new(BOUNDS);
-    limit.learn(&busy(MILLI, 20));
-    limit.learn(&busy(MILLI, 10));
+    assert_eq!(limit.current(), BOUNDS.initial, "no call is refused before anything was measured");
+    limit.learn(&busy(MILLI, 19));
     assert_eq!((limit.current(), limit.baseline_ns()), (20, Some(MILLI)));
     limit
 }
@@ -61,13 +61,12 @@ fn a_quiet_window_is_a_probe_that_costs_nothing() {
     assert!((limit.baseline_ns().unwrap() / (3.0 * MILLI) - 1.0).abs() < 0.01, "{limit:?}");
 }
 
-#[test]
-fn a_busy_limit_is_probed_at_half_now_and_then() {
-    let mut limit = settled();
+/// In which of 200 windows the limit was halved, if calls take `mean_ns` and all but `free` of its slots are in use.
+fn probes(mut limit: Limit, mean_ns: f64, free: u32) -> Vec<u32> {
     let mut halved = Vec::new();
-    for window in 0..200_u32 {
+    for window in 0..200 {
         let before = limit.current();
-        limit.learn(&busy(1.2 * MILLI, before));
+        limit.learn(&busy(mean_ns, before - free));
         if limit.current() < before / 2 + 2 {
             halved.push(window);
             // Nothing that is measured while older calls drain away counts.
@@ -76,7 +75,40 @@ fn a_busy_limit_is_probed_at_half_now_and_then() {
             assert_eq!(limit.baseline_ns(), Some(MILLI));
         }
     }
-    assert_eq!(halved, [10, 61, 112, 163]);
+    halved
+}
+
+#[test]
+fn only_a_limit_that_is_reached_while_calls_take_long_is_probed_at_half() {
+    assert_eq!(probes(settled(), 1.5 * MILLI, 0), [10, 61, 112, 163], "not in every window");
+    assert_eq!(probes(settled(), 1.2 * MILLI, 0), [], "calls are as quick as ever");
+    assert_eq!(probes(settled(), 1.5 * MILLI, 1), [], "it delays no call");
+    let mut unknown = Limit::new(BOUNDS);
+    unknown.learn(&busy(MILLI, 20));
+    assert_eq!(unknown.current(), 10, "the very first calls may have waited for each other");
+}
+
+#[test]
+fn a_limit_that_is_not_reached_does_not_shrink_and_its_baseline_follows_slowly() {
+    let mut limit = settled();
+    for window in 0..100 {
+        limit.learn(&busy(4.0 * MILLI, limit.current() - 1));
+        assert!(limit.current() >= 20, "{window}: {limit:?}");
+    }
+    assert!((1.5..3.5).contains(&(limit.baseline_ns().unwrap() / MILLI)), "{limit:?}");
+}
+
+#[test]
+fn timeouts_that_half_the_limit_does_not_prevent_are_normal() {
+    let mut limit = settled();
+    let failing = |overloads| Samples { overloads, ..busy(MILLI, 200) };
+    (0..20).for_each(|_| limit.learn(&failing(250)));
+    assert_eq!(limit.normal.map(|normal| normal.overload_share), Some(0.2));
+    let before = limit.aim;
+    limit.learn(&failing(400));
+    assert!(limit.aim >= before, "less than twice as many");
+    limit.learn(&failing(1_000));
+    assert!(limit.aim < before, "more");
 }
 
 #[test]

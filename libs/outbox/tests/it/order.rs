@@ -1,9 +1,11 @@
 //! Order within an aggregate, whatever happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
+use stampede_bus::Message;
+use stampede_outbox::Outbox;
 use stampede_testkit::eventually;
 
 use crate::stage::{SOON, Stage, message};
@@ -91,4 +93,61 @@ async fn a_full_stream_pushes_back_and_nothing_overtakes() {
         assert!(numbers.iter().copied().eq(0..10), "{numbers:?}");
     }
     relay.stop().await;
+}
+
+/// Twice a window's worth of messages to a destination that takes none, in every partition.
+async fn stand(stage: &Stage, outbox: &Outbox) -> Vec<(String, Message)> {
+    let to_nobody =
+        |n: u32| Message { subject: "cmd.nobody.thing".into(), ..message(format!("{}/{}", n % 40, n / 40)) };
+    let standing: Vec<_> = (0..600).map(|n| ((n % 40).to_string(), to_nobody(n))).collect();
+    let mut transaction = stage.database.begin().await.unwrap();
+    outbox.add_all(&mut transaction, &standing).await.unwrap();
+    transaction.commit().await.unwrap();
+    standing
+}
+
+#[tokio::test]
+async fn a_destination_without_its_stream_holds_back_no_other_and_is_served_in_order_when_it_is_back() {
+    let stage = Stage::set().await;
+    let outbox = stage.outbox();
+    let relay = stage.relay_at_work(&outbox, Duration::from_millis(50)).await;
+    let standing = stand(&stage, &outbox).await;
+    outbox.nudge();
+    // Of the same aggregates, and written after them.
+    for n in 0..5 {
+        let elsewhere: Vec<_> =
+            (0..40).map(|aggregate| (aggregate.to_string(), message(format!("{aggregate}/{n}")))).collect();
+        let mut transaction = stage.database.begin().await.unwrap();
+        let stored = outbox.add_all(&mut transaction, &elsewhere).await.unwrap();
+        transaction.commit().await.unwrap();
+        stored.nudge();
+        eventually(SOON, async || stage.rows().await == 600).await;
+    }
+    for numbers in by_aggregate(&stage.published().await).values() {
+        assert!(numbers.iter().copied().eq(0..5), "{numbers:?}");
+    }
+
+    let config = Config { name: "NOBODY".into(), subjects: vec!["cmd.nobody.>".into()], ..Config::default() };
+    let stream = stage.bus.jetstream().create_stream(config).await.unwrap();
+    stage.until_empty().await;
+    let taken = Stage { stream, ..stage }.published().await;
+    assert_eq!(taken.len(), standing.len());
+    for numbers in by_aggregate(&taken).values() {
+        assert!(numbers.iter().copied().eq(0..15), "{numbers:?}");
+    }
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_repeats_messages_can_see_where_they_would_only_pile_up() {
+    let stage = Stage::set().await;
+    let outbox = stage.outbox();
+    stand(&stage, &outbox).await;
+    assert_eq!(outbox.standing().await.unwrap().len(), 0, "they have just been written");
+    sqlx::query("UPDATE outbox SET created_at = created_at - interval '6 seconds'")
+        .execute(stage.database.pool())
+        .await
+        .unwrap();
+    stage.write(&outbox, "1", &[message("1/1")]).await;
+    assert_eq!(outbox.standing().await.unwrap(), HashSet::from(["cmd.nobody".to_owned()]));
 }

@@ -6,15 +6,15 @@ use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Stream};
 use futures::TryStreamExt;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgPool;
 use stampede_bus::{Bus, Message, Settings};
 use stampede_outbox::{BoxError, Outbox, Relay, RelaySettings, SCHEMA};
+use stampede_postgres::PgPool;
 use stampede_testkit::{Database, Nats, eventually, fresh_database};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// For everything that happens by itself.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 /// So long that a test would fail before: what is seen earlier was not seen by polling.
 pub const NEVER: Duration = Duration::from_secs(600);
 

@@ -4,9 +4,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use sqlx::postgres::PgPool;
 use stampede_bus::Bus;
 use stampede_outbox::{Outbox, Relay, RelaySettings};
+use stampede_postgres::PgPool;
 use stampede_testkit::eventually;
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +68,8 @@ impl Frozen {
         let settings = settings(&stage.nats);
         let process = async move {
             let bus = Bus::connect(settings).await.unwrap();
-            let outbox = Outbox::new(PgPool::connect_lazy_with((*database).clone()), 4);
+            let outbox =
+                Outbox::new(PgPool::new(sqlx::PgPool::connect_lazy_with((*database).clone()), SOON), 4);
             let shutdown = CancellationToken::new();
             let relay = Relay::new(outbox, bus, RelaySettings::default()).run(shutdown.clone());
             let relay = tokio::spawn(relay);

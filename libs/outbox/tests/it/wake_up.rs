@@ -1,7 +1,7 @@
 //! How a relay learns that there is something to do. None of these relays would poll while the test runs.
 
-use sqlx::postgres::PgListener;
 use stampede_outbox::CHANNEL;
+use stampede_postgres::Listener;
 use stampede_testkit::eventually;
 
 use crate::stage::{NEVER, SOON, Stage, locks, message};
@@ -11,8 +11,7 @@ async fn the_own_relay_is_woken_without_a_notification() {
     let stage = Stage::set().await;
     let outbox = stage.outbox();
     let relay = stage.relay_at_work(&outbox, NEVER).await;
-    let mut listener = PgListener::connect_with(stage.database.pool()).await.unwrap();
-    listener.listen(CHANNEL).await.unwrap();
+    let mut listener = Listener::connect(stage.database.pool(), CHANNEL).await.unwrap();
 
     for n in 0..20 {
         stage.write(&outbox, &n.to_string(), &[message(n.to_string())]).await;

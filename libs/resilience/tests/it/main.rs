@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod gate;
+mod set;
 mod trace;
 
 use std::sync::Arc;
@@ -118,7 +119,7 @@ async fn a_callee_that_hangs_opens_the_circuit() {
 
 #[tokio::test(start_paused = true)]
 async fn that_our_places_are_taken_says_nothing_of_the_callee() {
-    let destination = destination::<Once>(&policy());
+    let destination = destination::<Once>(&changed(|policy| policy.bulkhead.wait_ms = 2));
     let mut service = destination.single(means::<()>).layer(Probe::default());
     let mut hanging = Vec::new();
     for _ in 0..2 {
@@ -239,6 +240,45 @@ async fn a_read_that_is_slow_is_made_once_more_and_paid_for() {
     assert_eq!((health.bulkhead.taken, health.totals.answered), (0, 1));
 }
 
+/// A hedge is the second call of a destination; whatever becomes of it, the first one is answered.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_is_refused_or_fails_fast_leaves_the_first_attempt_alone() {
+    let policy = policy();
+    let full = changed(|policy| (policy.bulkhead.places, policy.bulkhead.waiting_max) = (1, 0));
+    let queued = changed(|policy| (policy.bulkhead.places, policy.bulkhead.wait_ms) = (1, 20));
+    let opens = changed(|policy| policy.breaker.min_calls = 1);
+    for (what, policy, meaning) in [
+        ("it finds no place", full, Meaning::Answer),
+        ("it waits for a place in vain", queued, Meaning::Answer),
+        ("the circuit has opened", opens, Meaning::Answer),
+        ("the callee cannot", policy, Meaning::Broken),
+        ("the callee is not there", policy, Meaning::Unavailable(None)),
+        ("there was too little time", policy, Meaning::Unknown),
+    ] {
+        let destination = destination::<Safe>(&policy);
+        let calls = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&calls);
+        let service = service_fn(move |(): ()| {
+            let first = counter.fetch_add(1, Ordering::SeqCst) == 0;
+            async move {
+                sleep(if first { 80 * MS } else { MS }).await;
+                if first { Ok(()) } else { Err(Failed) }
+            }
+        });
+        let means =
+            move |answer: Result<&(), &Failed>| if answer.is_ok() { Meaning::Answer } else { meaning };
+        let call = tokio::spawn(destination.hedging(means).layer(service).oneshot(()));
+        sleep(10 * MS).await;
+        if policy == opens {
+            let fails = destination.promising::<Once>().single(self::means::<()>).layer(Probe::default());
+            assert_eq!(fails.oneshot(Ask::Fail).await, Err(Error::Inner(Failed)));
+            assert_eq!(destination.health().breaker.state, State::Open);
+        }
+        assert_eq!(call.await.unwrap(), Ok(()), "{what}");
+        assert_eq!(destination.health().hedge.hedged, 1, "{what}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_empty_budget_leaves_the_first_attempt_alone() {
     let destination = destination::<Safe>(&changed(|policy| policy.budget.reserve = 0));
@@ -259,38 +299,6 @@ async fn calls_are_counted_by_how_they_end() {
     let _ = ask(&mut service, Ask::Hang).await;
     let expected = Totals { answered: 1, failed: 1, timed_out: 1, open: 0, crowded: 0 };
     assert_eq!(destination.health().totals, expected);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_policy_is_changed_while_calls_are_made() {
-    let destination = destination::<Keyed>(&policy());
-    let probe = Probe::default();
-    let asks = async || {
-        let mut service = destination.repeating(means::<()>).layer(probe.clone());
-        let before = probe.calls();
-        let _ = ask(&mut service, Ask::Fail).await;
-        probe.calls() - before
-    };
-    assert_eq!(asks().await, 4);
-    destination.set_policy(&changed(|policy| policy.retry.attempts_max = 2)).unwrap();
-    assert_eq!(asks().await, 2);
-    destination.set_policy(&changed(|policy| policy.bulkhead.places = 7)).unwrap();
-    assert_eq!(destination.health().bulkhead.places, 7);
-
-    let wrong = changed(|policy| (policy.bulkhead.places, policy.breaker.percent) = (3, 0));
-    assert!(matches!(destination.set_policy(&wrong), Err(InvalidPolicy::Breaker(_))));
-    let nobody = changed(|policy| policy.bulkhead.places = 0);
-    assert!(matches!(destination.set_policy(&nobody), Err(InvalidPolicy::Bulkhead(_))));
-    assert_eq!(destination.health().bulkhead.places, 7, "nothing of a wrong policy is taken");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_circuit_takes_its_new_policy() {
-    let destination = destination::<Once>(&policy());
-    let mut service = destination.single(means::<()>).layer(Probe::default());
-    destination.set_policy(&changed(|policy| policy.breaker.min_calls = 1)).unwrap();
-    let _ = ask(&mut service, Ask::Fail).await;
-    assert_eq!(destination.health().breaker.state, State::Open);
 }
 
 #[test]
@@ -314,21 +322,85 @@ fn the_broken_rule_is_named() {
     assert!(toml::from_str::<DestinationPolicy>(&format!("{POLICY}\nunknown = 1")).is_err());
 }
 
-/// Whoever asks with too little time, on purpose or not, does not open the circuit for everybody else.
+/// A caller with too little time, on purpose or not, does not open the circuit for the others.
 #[tokio::test(start_paused = true)]
 async fn what_the_caller_cuts_short_says_nothing_of_the_callee() {
     let destination = destination::<Once>(&policy());
     let mut service = destination.single(means::<()>).layer(Probe::default());
-    for _ in 0..20 {
+    for _ in 0..100 {
         let soon = Deadline::after(20 * MS);
         assert_eq!(scope(soon, ask(&mut service, Ask::Hang)).await, Err(Error::TimedOut));
     }
-    assert_eq!(destination.health().breaker.state, State::Closed);
-    // Its own time is another matter.
-    for _ in 0..10 {
-        assert_eq!(ask(&mut service, Ask::Hang).await, Err(Error::TimedOut));
+    assert_eq!(destination.health().breaker.state, State::Closed, "in so little time");
+    let slow = service_fn(async |(): ()| {
+        sleep(50 * MS).await;
+        Ok::<_, Failed>(())
+    });
+    let slow = destination.single(means::<()>).layer(slow);
+    for _ in 0..100 {
+        let hurried = scope(Deadline::after(49 * MS), slow.clone().oneshot(()));
+        let answers = tokio::join!(hurried, slow.clone().oneshot(()));
+        assert_eq!(answers, (Err(Error::TimedOut), Ok(())));
     }
-    assert_eq!(destination.health().breaker.state, State::Open);
+    assert_eq!(destination.health().breaker.counts.failures, 0, "others are answered");
+    // Its own time is another matter.
+    for _ in 0..100 {
+        let _ = ask(&mut service, Ask::Hang).await;
+    }
+    assert!(destination.health().breaker.opened > 0);
+}
+
+/// How a caller stops waiting.
+#[derive(Clone, Copy, Debug)]
+enum Leaves {
+    /// When the time of an attempt is over.
+    WithTheAttempt,
+    /// When a deadline comes that arrived with its request.
+    AtADeadline(Duration),
+    /// The caller drops the call.
+    Dropped(Duration),
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callee_that_hangs_opens_the_circuit_however_callers_stop_waiting() {
+    use Leaves::{AtADeadline, Dropped, WithTheAttempt};
+    // With two places, so few attempts of half a minute end in a window that they could not be judged.
+    let figures = [(100, 1_000), (100, 100), (990, 1_000), (30_000, 30_000), (30_000, 600_000)];
+    let callers = |attempt: Duration| {
+        [
+            WithTheAttempt,
+            AtADeadline(attempt / 4),
+            AtADeadline(attempt - MS),
+            Dropped(attempt / 2),
+            AtADeadline(2 * attempt),
+        ]
+    };
+    for (attempt_ms, deadline_ms, leaves) in figures.into_iter().flat_map(|(attempt_ms, deadline_ms)| {
+        callers(Duration::from_millis(attempt_ms)).map(|leaves| (attempt_ms, deadline_ms, leaves))
+    }) {
+        let policy = changed(|policy| (policy.attempt_ms, policy.deadline_ms) = (attempt_ms, deadline_ms));
+        let destination = destination::<Once>(&policy);
+        let mut service = destination.single(means::<()>).layer(Probe::default());
+        assert_eq!(ask(&mut service, Ask::Answer).await, Ok(()));
+        let mut calls = Vec::new();
+        // One every ten milliseconds for as long as an attempt may take, and then for a window.
+        for _ in 0..attempt_ms / 10 + 1_200 {
+            let call = service.ready().await.unwrap().call(Ask::Hang);
+            calls.push(tokio::spawn(async move {
+                match leaves {
+                    WithTheAttempt => drop(call.await),
+                    AtADeadline(length) => drop(scope(Deadline::after(length), call).await),
+                    Dropped(length) => drop(tokio::time::timeout(length, call).await),
+                }
+            }));
+            sleep(10 * MS).await;
+        }
+        let opened = destination.health().breaker.opened;
+        assert!(opened > 0, "{leaves:?}, {attempt_ms} ms of {deadline_ms} ms");
+        for call in calls {
+            call.await.unwrap();
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::any::Any;
 
 use axum::body::{Body, to_bytes};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value};
 use stampede_contracts::{Code, Problem};
 use stampede_deadline::Refusal;
@@ -17,9 +17,12 @@ pub(super) async fn route_not_found() -> Problem {
     Problem::new(Code::RouteNotFound)
 }
 
-/// The router adds the `Allow` header to this answer.
-pub(super) async fn method_not_allowed() -> Problem {
-    Problem::new(Code::MethodNotAllowed)
+/// The router adds the `Allow` header, which is all that a response to `OPTIONS` needs.
+pub(super) async fn method_not_allowed(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    Problem::new(Code::MethodNotAllowed).into_response()
 }
 
 pub(super) fn deadline_refused(refusal: Refusal) -> Response {
@@ -57,7 +60,7 @@ pub(super) async fn with_trace_id(response: Response) -> Response {
     let Ok(bytes) = to_bytes(body, PROBLEM_MAX).await else {
         return Problem::new(Code::Internal).trace_id(trace::trace_id()).into_response();
     };
-    // A problem that has an id came from a node behind this one: its bytes go through as they are.
+    // A problem that has an id came from a node behind this one: its bytes go through as they are. To HEAD there are none.
     let body = match (serde_json::from_slice::<Map<String, Value>>(&bytes), trace::trace_id()) {
         (Ok(mut problem), Some(trace_id)) if !problem.contains_key("trace_id") => {
             problem.insert("trace_id".to_owned(), trace_id.into());

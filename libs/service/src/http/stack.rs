@@ -61,6 +61,13 @@ impl HttpLimits {
         self.deadline = deadline_layer(default, max)?;
         Ok(self)
     }
+
+    /// The deadline of a request that names a shorter one. Call it after [`deadline`](Self::deadline).
+    #[must_use]
+    pub fn deadline_min(mut self, min: Duration) -> Self {
+        self.deadline = self.deadline.at_least(min);
+        self
+    }
 }
 
 impl Default for HttpLimits {

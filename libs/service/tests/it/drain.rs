@@ -79,22 +79,55 @@ async fn sigterm_lets_open_requests_finish_before_the_workers_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn until_everybody_knows_requests_are_still_taken() {
-    let router = Router::new().route("/", get(async || "here"));
-    let served = Served::start(node(&[("DRAIN_DELAY_MS", "600000")]), router).await;
+async fn every_listener_takes_requests_until_the_drain_delay_is_over() {
+    let router = || Router::new().route("/", get(async || "here"));
+    let node = node(&[("DRAIN_DELAY_MS", "600000")]);
+    let (listener, beside) = node.listen_on(([127, 0, 0, 1], 0).into()).await.unwrap();
+    node.serve_beside(listener, router());
+    let served = Served::start(node, router()).await;
     served.draining.cancel();
     eventually(PATIENCE, async || served.admin("/readyz").await.status() == 503).await;
-    assert_eq!(served.get("/").await.status(), 200);
+    for address in [served.http, beside] {
+        // A client of its own, so that it is a new connection.
+        assert_eq!(reqwest::get(format!("http://{address}/")).await.unwrap().status(), 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_does_not_end_is_cut_off() {
+async fn an_open_request_of_every_listener_is_finished_before_the_workers_end() {
     let slow = Slow::default();
-    let served = Served::start(node(&[("DRAIN_TIMEOUT_MS", "50")]), slow.router()).await;
-    let open = tokio::spawn(served.client.get(served.url("/slow")).send());
+    let node = node(&[("DRAIN_TIMEOUT_MS", "600000")]);
+    let shutdown = node.shutdown();
+    let (listener, beside) = node.listen_on(([127, 0, 0, 1], 0).into()).await.unwrap();
+    node.serve_beside(listener, slow.router());
+    let served = Served::start(node, Router::new()).await;
+    let open = tokio::spawn(reqwest::get(format!("http://{beside}/slow")));
     slow.began.notified().await;
+    served.draining.cancel();
+    let refused = async || reqwest::get(format!("http://{beside}/quick")).await.is_err();
+    eventually(PATIENCE, refused).await;
+    assert!(!shutdown.is_cancelled(), "the request may still need the workers");
+
+    slow.may_answer.notify_one();
+    assert_eq!(open.await.unwrap().unwrap().text().await.unwrap(), "answered");
+    assert_eq!(served.exit().await, ExitCode::SUCCESS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_does_not_end_is_cut_off_on_every_listener() {
+    let slow = [Slow::default(), Slow::default()];
+    let node = node(&[("DRAIN_TIMEOUT_MS", "50")]);
+    let (listener, beside) = node.listen_on(([127, 0, 0, 1], 0).into()).await.unwrap();
+    node.serve_beside(listener, slow[1].router());
+    let served = Served::start(node, slow[0].router()).await;
+    let urls = [served.url("/slow"), format!("http://{beside}/slow")];
+    let open = urls.map(|url| tokio::spawn(reqwest::get(url)));
+    slow[0].began.notified().await;
+    slow[1].began.notified().await;
     assert_eq!(served.stop().await, ExitCode::SUCCESS);
-    assert!(open.await.unwrap().is_err());
+    for request in open {
+        assert!(request.await.unwrap().is_err());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ bulkhead = { places = 7, waiting_max = 64, wait_ms = 100 }
 "#;
 
 /// Longer than anything here takes, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn node(pairs: &[(&str, &str)]) -> Node {
     let common = [("NATS_PASSWORD", "unused"), ("RUST_LOG", "error")];

@@ -71,6 +71,18 @@ async fn a_child_that_fails_now_and_then_is_kept_alive() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_child_that_waits_for_an_outage_to_end_is_never_given_up() {
+    let is_outage = |error: &(dyn std::error::Error + 'static)| error.to_string() == "away";
+    let supervisor = Supervisor::new(CancellationToken::new()).waiting_out(is_outage);
+    supervisor.spawn("waiting", policy(), || async { Err("away".into()) });
+    tokio::time::sleep(4_000 * SECOND).await;
+    assert!(supervisor.failed().now_or_never().is_none());
+
+    supervisor.spawn("broken", policy(), || async { Err("broken".into()) });
+    assert_eq!(supervisor.failed().await, "broken");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_others_go_on_when_one_is_given_up_and_the_first_name_stays() {
     let shutdown = CancellationToken::new();
     let supervisor = Supervisor::new(shutdown.clone());

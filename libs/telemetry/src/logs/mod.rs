@@ -22,7 +22,11 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().fmt_fields(debug_fn(|_, _, _| Ok(()))).with_writer(writer);
+    let layer = tracing_subscriber::fmt::layer()
+        .fmt_fields(debug_fn(|_, _, _| Ok(())))
+        // It would report a closed standard output on standard error, and panic where that is closed, too.
+        .log_internal_errors(false)
+        .with_writer(writer);
     match settings.log_format.resolved() {
         LogFormat::Text => layer.event_format(text::Text).boxed(),
         LogFormat::Json | LogFormat::Auto => {

@@ -11,7 +11,7 @@ use async_nats::jetstream::{self, stream};
 use sqlx::migrate::Migrator;
 use stampede_testkit::{Nats, eventually, fresh_database, postgres_url};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn listens(nats: &Nats) -> bool {
     let address = nats.url();

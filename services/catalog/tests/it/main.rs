@@ -10,12 +10,12 @@ use stampede_catalog::{
     app::App,
     config::OUTBOX_PARTITIONS,
     events, http,
-    store::{MIGRATOR, Store},
+    store::{Cursor, MIGRATOR, Store},
 };
 use stampede_contracts::{
     BlockId, SectionId, ShowId, Timestamp,
     event::{BlockLayout, BlockState, LayoutPublished, RowSpan},
-    topology::EVT_CATALOG,
+    topology::{EVT_CATALOG, EVT_INVENTORY},
 };
 use stampede_outbox::{Outbox, Relay, RelaySettings};
 use stampede_service::{HttpLimits, stack};
@@ -23,7 +23,7 @@ use stampede_testkit::{Database, Nats, eventually, fresh_database};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A catalog that is served, with everything it runs in the background.
 struct Stage {
@@ -136,7 +136,7 @@ async fn the_largest_show_is_published_and_one_row_more_is_refused() {
         .unwrap()
         .push(json!({ "label": "Z", "seats": 1 }));
     let (status, problem) = stage.post(&larger).await;
-    assert_eq!((status, &problem["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("validation_failed")));
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("contradiction")));
     assert!(problem["detail"].as_str().unwrap().contains("at most 5000 rows"), "{problem}");
     let (status, problem) = stage.post(&largest()).await;
     assert_eq!(status, StatusCode::CREATED, "{problem}");
@@ -164,6 +164,26 @@ async fn a_list_comes_in_pages_without_gaps() {
 }
 
 #[tokio::test]
+async fn shows_to_come_are_published_again_although_nothing_changed() {
+    let stage = Stage::start().await;
+    let now = Timestamp::now();
+    for show in [show("one"), show("two"), show("three")] {
+        assert_eq!(stage.post(&show).await.0, StatusCode::CREATED);
+    }
+    eventually(PATIENCE, async || stage.published().await == 3).await;
+    // Somebody's messages were lost, and no generation tells of it.
+    stage.bus.jetstream().get_stream(EVT_CATALOG).await.unwrap().purge().await.unwrap();
+    let mut rounds = 0;
+    let mut behind = Some(Cursor { starts_at: now, show_id: ShowId::from_uuid(uuid::Uuid::nil()) });
+    while let Some(after) = behind {
+        behind = stage.app.store.publish_again(after, 2).await.unwrap();
+        rounds += 1;
+    }
+    assert_eq!(rounds, 3, "two, one, none");
+    eventually(PATIENCE, async || stage.published().await == 3).await;
+}
+
+#[tokio::test]
 async fn bad_requests_are_named() {
     let stage = Stage::start().await;
     let cases = [
@@ -172,6 +192,9 @@ async fn bad_requests_are_named() {
         ("/v1/shows?limit=101", 400, "invalid_parameter"),
         ("/v1/shows?cursor=zzz", 400, "invalid_parameter"),
         ("/v1/shows?cursor=9223372036854775807.shw_0", 400, "invalid_parameter"),
+        ("/v1/shows?cursor=-300000000000000.shw_00000000000000000000000000000000", 400, "invalid_parameter"),
+        ("/v1/shows?cursor=-62167219200001.shw_00000000000000000000000000000000", 400, "invalid_parameter"),
+        ("/v1/shows?cursor=253402300800000.shw_00000000000000000000000000000000", 400, "invalid_parameter"),
         ("/v1/shows/shw_0", 404, ""),
         ("/v1/shows/shw_00000000000000000000000000000000", 404, "show_not_found"),
     ];
@@ -229,7 +252,7 @@ async fn availability_follows_inventory_and_survives_the_loss_of_the_stream() {
         stage.app.copies.section(show_id, section_id).is_some_and(|now| now.free == 2)
     })
     .await;
-    stage.app.copies.followed(Timestamp::now());
+    eventually(PATIENCE, async || stage.app.copies.as_of(show_id).is_some()).await;
     let (_, show) = stage.get(&format!("/v1/shows/{show_id}")).await;
     assert_eq!(show["sections"][0]["availability"], expected);
     let (_, map) = stage.get(&format!("/v1/shows/{show_id}/seats?section={section_id}")).await;
@@ -242,4 +265,35 @@ async fn availability_follows_inventory_and_survives_the_loss_of_the_stream() {
     stampede_testkit::provision(stage.bus.jetstream()).await;
     eventually(PATIENCE, async || stage.published().await == 1).await;
     assert_eq!(stage.app.copies.section(show_id, section_id).map(|now| now.free), Some(2));
+}
+
+#[tokio::test]
+async fn what_is_shown_grows_old_while_its_stream_is_missing_although_nats_is_there() {
+    let stage = Stage::start().await;
+    let (show, other) = (ShowId::new(), ShowId::new());
+    let publish = async |show_id| {
+        let message = Message::new(&LayoutPublished { show_id, blocks: vec![] }, ShowId::new().to_string());
+        stage.bus.publish(&message.unwrap()).await.unwrap();
+    };
+    let as_of = |show| stage.app.copies.as_of(show);
+    let is_newer_than = async |show, moment: Option<Timestamp>| {
+        eventually(PATIENCE, async || as_of(show).is_some() && as_of(show) > moment).await;
+    };
+    publish(show).await;
+    is_newer_than(show, None).await;
+    is_newer_than(show, as_of(show)).await;
+
+    stage.bus.jetstream().delete_stream(EVT_INVENTORY).await.unwrap();
+    let gone = Timestamp::now();
+    eventually(PATIENCE, async || Timestamp::now().since(gone) > Duration::from_secs(3)).await;
+    assert!(stage.bus.is_connected());
+    assert!(as_of(show) <= Some(gone), "nobody can know that nothing is newer");
+
+    // A new stream says nothing of a show until that was published again.
+    stampede_testkit::provision(stage.bus.jetstream()).await;
+    publish(other).await;
+    is_newer_than(other, Some(gone)).await;
+    assert!(as_of(show) <= Some(gone));
+    publish(show).await;
+    is_newer_than(show, Some(gone)).await;
 }

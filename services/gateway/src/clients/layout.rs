@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use stampede_bus::{BoxError, Bus};
-use stampede_contracts::BlockId;
 use stampede_contracts::event::LayoutPublished;
 use stampede_contracts::topology::LAYOUT;
+use stampede_contracts::{BlockId, ShowId};
 use tokio_util::sync::CancellationToken;
 
 /// The most blocks that are remembered; those of further shows are found by way of `any`.
@@ -14,12 +14,18 @@ const BLOCKS_MAX: usize = 1_000_000;
 
 /// A copy that may be old or empty: then a request takes the longer way, and nothing breaks. A handle: clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Layout(Arc<RwLock<HashMap<BlockId, u16>>>);
+pub struct Layout(Arc<RwLock<HashMap<BlockId, (ShowId, u16)>>>);
 
 impl Layout {
     /// The shard of a block, if it is known.
     pub fn shard(&self, block: BlockId) -> Option<u16> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&block).copied()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&block).map(|(_, shard)| *shard)
+    }
+
+    /// Whether the copy has blocks, and this one is not among those of `show`.
+    pub fn lacks(&self, show: ShowId, block: BlockId) -> bool {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        !known.is_empty() && known.get(&block).is_none_or(|(of, _)| *of != show)
     }
 
     /// Follows the bucket until `shutdown`.
@@ -47,7 +53,7 @@ impl Layout {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for block in layout.blocks {
             if known.len() < BLOCKS_MAX || known.contains_key(&block.block_id) {
-                known.insert(block.block_id, block.shard);
+                known.insert(block.block_id, (layout.show_id, block.shard));
             }
         }
     }
@@ -55,8 +61,8 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
+    use stampede_contracts::SectionId;
     use stampede_contracts::event::BlockLayout;
-    use stampede_contracts::{SectionId, ShowId};
 
     use super::*;
 
@@ -73,9 +79,12 @@ mod tests {
         }];
         let layout = Layout::default();
         assert_eq!(layout.shard(block), None);
+        assert!(!layout.lacks(show, block), "without a copy nothing is known");
         let value = serde_json::to_vec(&LayoutPublished { show_id: show, blocks }).unwrap();
         layout.learn(&show.to_string(), &value);
         layout.learn(&show.to_string(), b"{");
         assert_eq!(layout.shard(block), Some(42));
+        assert!(!layout.lacks(show, block) && layout.lacks(show, BlockId::from_number(8)));
+        assert!(layout.lacks(ShowId::new(), block), "it is of another show");
     }
 }

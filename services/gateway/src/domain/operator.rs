@@ -1,15 +1,15 @@
-//! The operators' token.
+//! The operators' tokens: one, or two while it is replaced.
 
 use ring::{hmac, rand::SystemRandom};
 
-/// Knows the operators' token without keeping it.
+/// Knows the operators' tokens without keeping them.
 ///
 /// Both sides are run through HMAC-SHA256 with a key that only this process knows, and the digests are compared in
 /// constant time: how long a wrong guess takes says nothing, neither where it goes wrong nor how long the token is.
 #[derive(Debug)]
 pub struct OperatorToken {
     key: hmac::Key,
-    digest: hmac::Tag,
+    digests: Vec<hmac::Tag>,
 }
 
 /// The system gave no randomness.
@@ -18,20 +18,20 @@ pub struct OperatorToken {
 pub struct NoRandomness;
 
 impl OperatorToken {
-    /// Remembers a token.
+    /// Remembers tokens.
     ///
     /// # Errors
     /// When the system has no random bytes.
-    pub fn try_new(token: &str) -> Result<Self, NoRandomness> {
+    pub fn try_new<'a>(tokens: impl IntoIterator<Item = &'a str>) -> Result<Self, NoRandomness> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_unspecified| NoRandomness)?;
-        let digest = hmac::sign(&key, token.as_bytes());
-        Ok(Self { key, digest })
+        let digests = tokens.into_iter().map(|token| hmac::sign(&key, token.as_bytes())).collect();
+        Ok(Self { key, digests })
     }
 
-    /// Whether `presented` is the token.
+    /// Whether `presented` is one of the tokens.
     pub fn matches(&self, presented: &[u8]) -> bool {
-        hmac::verify(&self.key, presented, self.digest.as_ref()).is_ok()
+        self.digests.iter().any(|digest| hmac::verify(&self.key, presented, digest.as_ref()).is_ok())
     }
 }
 
@@ -40,9 +40,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_token_matches() {
-        let token = OperatorToken::try_new("a-long-operator-token").unwrap();
-        assert!(token.matches(b"a-long-operator-token"));
+    fn only_the_token_and_its_successor_match() {
+        let token = OperatorToken::try_new(["a-long-operator-token", "its-successor"]).unwrap();
+        assert!(token.matches(b"a-long-operator-token") && token.matches(b"its-successor"));
         for wrong in ["", "a-long-operator-toke", "a-long-operator-token ", "A-long-operator-token"] {
             assert!(!token.matches(wrong.as_bytes()), "{wrong}");
         }

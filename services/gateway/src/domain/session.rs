@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use ring::hmac;
 use stampede_contracts::{SessionId, Timestamp};
+use stampede_service::Rotating;
 use uuid::Uuid;
 
 const PREFIX: &str = "stp1";
@@ -17,7 +18,7 @@ const CLAIMS_BYTES: usize = 24;
 /// Makes and verifies tokens.
 #[derive(Debug)]
 pub struct SessionTokens {
-    key: hmac::Key,
+    key: Rotating<hmac::Key>,
     ttl: Duration,
 }
 
@@ -44,9 +45,9 @@ pub enum InvalidToken {
 }
 
 impl SessionTokens {
-    /// Tokens signed with `key`, valid for `ttl`.
-    pub fn new(key: &[u8; 32], ttl: Duration) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), ttl }
+    /// Tokens signed with the current key, valid for `ttl`; those signed with another one are valid too.
+    pub fn new(key: Rotating<[u8; 32]>, ttl: Duration) -> Self {
+        Self { key: key.map(|key| hmac::Key::new(hmac::HMAC_SHA256, key)), ttl }
     }
 
     /// A token for the session `id`.
@@ -57,7 +58,7 @@ impl SessionTokens {
         claims[..16].copy_from_slice(id.uuid().as_bytes());
         claims[16..].copy_from_slice(&expires.to_be_bytes());
         let signed = format!("{PREFIX}.{}", BASE64.encode(claims));
-        let mac = hmac::sign(&self.key, signed.as_bytes());
+        let mac = hmac::sign(&self.key.current, signed.as_bytes());
         let token = format!("{signed}.{}", BASE64.encode(mac));
         let expires_at = Timestamp::from_unix_millis(expires * 1_000).unwrap_or(now);
         NewSession { id, token, expires_at }
@@ -70,7 +71,10 @@ impl SessionTokens {
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<SessionId, InvalidToken> {
         let (signed, mac) = token.rsplit_once('.').ok_or(InvalidToken::Forged)?;
         let mac = BASE64.decode(mac).map_err(|_| InvalidToken::Forged)?;
-        hmac::verify(&self.key, signed.as_bytes(), &mac).map_err(|_| InvalidToken::Forged)?;
+        let fits = |key| hmac::verify(key, signed.as_bytes(), &mac).is_ok();
+        if !self.key.iter().any(fits) {
+            return Err(InvalidToken::Forged);
+        }
         let (id, expires) = read_claims(signed).ok_or(InvalidToken::Forged)?;
         if now.unix_millis() / 1_000 >= expires { Err(InvalidToken::Expired) } else { Ok(id) }
     }
@@ -90,7 +94,7 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn tokens() -> SessionTokens {
-        SessionTokens::new(&[7; 32], DAY)
+        SessionTokens::new([7; 32].into(), DAY)
     }
 
     #[test]
@@ -115,14 +119,28 @@ mod tests {
             let changed = String::from_utf8(bytes).unwrap();
             assert_eq!(tokens().verify(&changed, now), Err(InvalidToken::Forged), "{changed}");
         }
-        let other = SessionTokens::new(&[8; 32], DAY);
+        let other = SessionTokens::new([8; 32].into(), DAY);
         assert_eq!(other.verify(&token, now), Err(InvalidToken::Forged));
+    }
+
+    #[test]
+    fn a_session_outlives_the_key_of_its_token_until_that_key_is_taken_away() {
+        let now = Timestamp::now();
+        let session = tokens().issue(SessionId::new(), now);
+        let both = SessionTokens::new(Rotating { current: [8; 32], others: vec![[7; 32]] }, DAY);
+        assert_eq!(both.verify(&session.token, now), Ok(session.id));
+        let successor = SessionTokens::new([8; 32].into(), DAY);
+        assert!(
+            successor.verify(&both.issue(session.id, now).token, now).is_ok(),
+            "signed with the current one"
+        );
+        assert_eq!(successor.verify(&session.token, now), Err(InvalidToken::Forged));
     }
 
     #[test]
     fn what_is_no_token_is_forged() {
         let signed_garbage = {
-            let mac = hmac::sign(&tokens().key, b"stp1.AAAA");
+            let mac = hmac::sign(&tokens().key.current, b"stp1.AAAA");
             format!("stp1.AAAA.{}", BASE64.encode(mac))
         };
         for text in ["", ".", "..", "stp1", "stp1..", "stp1.AAAA.", "ses_1", "\u{202e}", &signed_garbage] {

@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 use stampede_contracts::{Code, Problem, SessionId, Timestamp};
 use stampede_rate_limit::{Decision, RATELIMIT};
+use stampede_service::AddressKey;
 
 use crate::app::App;
-use crate::domain::peer::AddressKey;
 use crate::metrics::Limited;
 
 /// Lifts the limits by address; for load tests from one machine.

@@ -71,7 +71,7 @@ pub(super) fn seats() -> Value {
 
 pub(super) fn new_show() -> Value {
     json!({
-        "slug": "club-night",
+        "slug": "cellar-night",
         "title": "Club Night",
         "venue": {"name": "The Cellar", "city": "Aarhus"},
         "starts_at": STARTS,
@@ -156,7 +156,7 @@ pub(super) fn pending() -> Value {
         "hold_id": HOLD,
         "created_at": NOW,
         "tickets": [],
-        "order_secret": "Qm9yZ2Vz…",
+        "order_secret": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "timeline": [{"at": NOW, "step": "placed", "state": "done"}],
         "trace_id": TRACE,
     })

@@ -53,11 +53,16 @@ impl FromRequestParts<App> for SessionOrSecret {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        if parts.headers.contains_key(header::ORDER_SECRET) {
+        if parts.headers.get(header::ORDER_SECRET).is_some_and(is_secret) {
             return Ok(Self);
         }
         Session::from_request_parts(parts, app).await.map(|_session| Self)
     }
+}
+
+/// Whether it has the form of an order's secret: 32 bytes as hexadecimal digits. Its owner compares it.
+fn is_secret(value: &HeaderValue) -> bool {
+    value.len() == 64 && value.as_bytes().iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Proof that an operator asks; without any token 401, with another one 403.

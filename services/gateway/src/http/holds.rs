@@ -6,6 +6,7 @@ use http::{StatusCode, header::LOCATION};
 use stampede_bus::with_class;
 use stampede_contracts::inventory::{HoldOf, HoldState, HoldView, PlaceHold, Want};
 use stampede_contracts::{Class, Code, HoldId, Problem, ShowId, api};
+use stampede_idempotency::Fingerprinter;
 use stampede_service::extract::Json;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -14,6 +15,7 @@ use super::examples;
 use super::extract::{Id, IdempotencyKey, LobbyPass, Priority, RawJson, Session};
 use super::openapi::problems;
 use crate::app::App;
+use crate::clients::layout::Layout;
 
 /// More seats than any rule allows in one hold: inventory has the true, lower bound.
 const SEATS_MAX: usize = 100;
@@ -44,8 +46,8 @@ problems!(ReleaseProblems: InvalidParameter, HoldNotFound, HoldAttached);
     params(
         ("show_id" = ShowId, Path, description = "The show."),
         ("Idempotency-Key" = String, Header,
-            description = "Names this hold: a quoted string or a bare word of at most 255 characters. Kept for 24 hours.",
-            example = "\"8e03978e-40d5-43e8-bc93-6894a57f9324\""),
+            pattern = r##"^("([!#-\[\]-~]|\\["\\]){1,255}"|[!#$%&'*+.^_`|~:/0-9A-Za-z-]{1,255})$"##,
+            description = "Names this hold: a quoted string or a bare word of at most 255 characters. A new one for each, and the same for a repeat. Kept for 24 hours."),
         ("Lobby-Pass" = Option<String>, Header, description = "The lobby's pass, if the show has a lobby."),
     ),
     request_body(content = api::NewHold, examples(
@@ -73,13 +75,15 @@ async fn place(
 ) -> Result<Response, Problem> {
     // The canonical path, not the one that was sent: one show has one spelling.
     let path = format!("/v1/shows/{show}/holds");
-    let fingerprint = app.fingerprinter.fingerprint(&[path.as_bytes(), &body.bytes]);
+    let fingerprint = |by: &Fingerprinter| hex(by.fingerprint(&[path.as_bytes(), &body.bytes]).as_bytes());
+    let fingerprints = app.fingerprinter.map(fingerprint);
     let wish = PlaceHold {
         session,
         key: key.to_string(),
-        fingerprint: hex(fingerprint.as_bytes()),
+        fingerprint: fingerprints.current,
+        other_fingerprints: fingerprints.others,
         show,
-        want: want(body.value)?,
+        want: want(show, body.value, &app.layout)?,
         pass,
         block: None,
     };
@@ -135,7 +139,7 @@ async fn release(
 }
 
 /// What a body asks for, if it makes sense.
-fn want(hold: api::NewHold) -> Result<Want, Problem> {
+fn want(show: ShowId, hold: api::NewHold, layout: &Layout) -> Result<Want, Problem> {
     let refuse = |detail: &str| Err(Problem::new(Code::ValidationFailed).detail(detail));
     match hold {
         api::NewHold { section: Some(section), quantity: Some(quantity), seats: None } => {
@@ -149,7 +153,12 @@ fn want(hold: api::NewHold) -> Result<Want, Problem> {
                 return refuse("seats must name at least one seat, and not as many as that.");
             }
             if seats.iter().any(|seat| seat.block != seats[0].block) {
-                return Err(Problem::new(Code::SeatsSpanBlocks));
+                let is_unknown = seats.iter().any(|seat| layout.lacks(show, seat.block));
+                return Err(Problem::new(if is_unknown {
+                    Code::SeatNotFound
+                } else {
+                    Code::SeatsSpanBlocks
+                }));
             }
             Ok(Want::Seats(seats))
         }
@@ -180,7 +189,8 @@ mod tests {
     use super::*;
 
     fn asked(json: &str) -> Result<Want, Code> {
-        want(serde_json::from_str(json).unwrap()).map_err(|problem| problem.code)
+        want(ShowId::new(), serde_json::from_str(json).unwrap(), &Layout::default())
+            .map_err(|problem| problem.code)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use super::examples;
 use super::extract::{Id, Session};
-use super::openapi::problems;
+use super::openapi::{Event, problems};
 use super::pass::Passing;
 use crate::app::App;
 
@@ -133,7 +133,7 @@ async fn leave(
     responses((
         status = 200,
         description = "How the place stands, again and again.",
-        body = String,
+        body = Event,
         content_type = "text/event-stream",
         example = json!(examples::event("place", &examples::admitted())),
     ), PlaceProblems),

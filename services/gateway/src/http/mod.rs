@@ -5,13 +5,13 @@ mod body;
 mod examples;
 mod extract;
 mod holds;
+mod links;
 mod lobby;
 pub mod openapi;
 mod ops;
 mod orders;
 mod pages;
 mod pass;
-pub mod server;
 mod sessions;
 mod shed;
 mod shows;
@@ -35,7 +35,9 @@ use crate::app::App;
 /// # Errors
 /// [`InvalidLimits`] when the deadlines of the configuration contradict each other.
 pub fn router(app: App) -> Result<Router, InvalidLimits> {
-    let limits = HttpLimits::public().deadline(app.times.deadline_default, app.times.deadline_max)?;
+    let limits = HttpLimits::public()
+        .deadline(app.times.deadline_default, app.times.deadline_max)?
+        .deadline_min(app.times.deadline_min);
     let (routes, contract) = described();
     let contract = contract.to_json().unwrap_or_default();
     let routes = routes

@@ -13,6 +13,8 @@ use utoipa::openapi::schema::{Components, ObjectBuilder, Schema, SchemaType, Typ
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, Response};
 
+use super::links;
+
 /// Every response of a status, by status.
 pub(super) type Responses = BTreeMap<String, RefOr<Response>>;
 
@@ -32,10 +34,14 @@ pub(super) use problems;
 
 /// Everything may end like this.
 const ANYWHERE: &[Code] = &[
+    Code::MalformedRequest,
     Code::DeadlineMalformed,
+    Code::RequestTimeout,
+    Code::UriTooLong,
     Code::HeadTooLarge,
     Code::RateLimited,
     Code::Internal,
+    Code::NotImplemented,
     Code::Unavailable,
     Code::Busy,
     Code::DeadlineExceeded,
@@ -45,8 +51,7 @@ const ANYWHERE: &[Code] = &[
 const WITH_TOKEN: &[Code] = &[Code::Unauthenticated];
 
 /// and what has a body like this.
-const WITH_BODY: &[Code] =
-    &[Code::MalformedRequest, Code::RequestTimeout, Code::TooLarge, Code::UnsupportedMediaType];
+const WITH_BODY: &[Code] = &[Code::TooLarge, Code::UnsupportedMediaType];
 
 const TITLE: &str = "Stampede";
 const DESCRIPTION: &str = "\
@@ -57,6 +62,17 @@ seats, order them. Outside production `/v1/test-cards` says where a card token c
 
 Every refusal is a problem (RFC 9457) with a stable `code`; `/problems/{code}` explains each. Times are RFC 3339, money \
 is integer minor units with an ISO 4217 code, lists have cursors.";
+
+/// One event of a stream.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "it describes what other services send")]
+pub(super) struct Event {
+    /// What it is about: `place` or `order`.
+    event: String,
+    /// How it stands now, as JSON.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
 
 /// The empty document that the routes are added to.
 pub(super) fn document() -> OpenApi {
@@ -88,13 +104,8 @@ pub(super) fn document() -> OpenApi {
 
 /// Adds to every operation of the API what is true of all of them.
 pub(super) fn finish(document: &mut OpenApi) {
-    for (path, item) in &mut document.paths.paths {
-        if path.starts_with("/v1/") {
-            for operation in operations(item) {
-                finish_operation(operation);
-            }
-        }
-    }
+    document.paths.paths.values_mut().flat_map(operations).for_each(finish_operation);
+    links::add(document);
     let components = document.components.get_or_insert_with(Components::new);
     describe_schemes(components);
     describe_parameters(components);
@@ -217,31 +228,39 @@ fn describe_parameters(components: &mut Components) {
         (
             "Deadline-Ms",
             "How long you will wait for the answer, in milliseconds, 1 to 600000. Unless the gateway was told otherwise, \
-             more than 30000 counts as 30000 and nothing as 10000.",
+             more than 30000 counts as 30000, less than 500 as 500, and nothing as 10000.",
+            // A header is text; tools that validate it as an integer reject every value.
+            text().pattern(Some("^([1-9][0-9]{0,4}|[1-5][0-9]{5}|600000)$")),
             Value::from("5000"),
         ),
         (
             "Priority",
             "RFC 9218. `u=4` to `u=7` lower the request's priority class; nothing raises it.",
+            text(),
             Value::from("u=5"),
         ),
         (
             "traceparent",
             "W3C trace context. The request's own trace is a new one and links to it.",
+            text(),
             Value::from("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         ),
     ];
-    for (name, text, example) in described {
+    for (name, description, schema, example) in described {
         let parameter = ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Header)
             .required(Required::False)
-            .description(Some(text))
-            .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+            .description(Some(description))
+            .schema(Some(schema))
             .example(Some(example))
             .build();
         components.parameters.insert(name.to_owned(), parameter.into());
     }
+}
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
 }
 
 fn describe_headers(components: &mut Components) {
@@ -261,10 +280,10 @@ fn describe_headers(components: &mut Components) {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ),
     ];
-    for (name, text, example) in described {
+    for (name, description, example) in described {
         let header = HeaderBuilder::new()
-            .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
-            .description(Some(text))
+            .schema(Some(text()))
+            .description(Some(description))
             .example(Some(Value::from(example)))
             .build();
         components.headers.insert(name.to_owned(), header.into());

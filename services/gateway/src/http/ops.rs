@@ -19,12 +19,14 @@ use crate::clients::dead_letters;
 
 const LETTERS_DEFAULT: usize = 20;
 const LETTERS_MAX: usize = 100;
+/// The largest number that all clients read from JSON (RFC 8259, 6).
+const CURSOR_MAX: u64 = 9_007_199_254_740_991;
 
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(create_show)).routes(routes!(list_dead_letters))
 }
 
-problems!(ShowProblems: MalformedRequest, Forbidden, ShowExists, ValidationFailed);
+problems!(ShowProblems: MalformedRequest, Forbidden, ShowExists, Contradiction, ValidationFailed);
 problems!(LetterProblems: InvalidParameter, Forbidden);
 
 /// Put a show on sale.
@@ -66,7 +68,7 @@ struct Which {
     tag = "Operate",
     operation_id = "list_dead_letters",
     params(
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before."),
+        ("cursor" = Option<u64>, Query, minimum = 0, maximum = 9_007_199_254_740_991i64, description = "`next_cursor` of the page before."),
         ("limit" = Option<u32>, Query, description = "How many, 1 to 100.", minimum = 1, maximum = 100, example = 20),
     ),
     security(("operator" = [])),
@@ -78,9 +80,12 @@ async fn list_dead_letters(
     query: Query<Which>,
 ) -> Result<Json<api::Page<api::DeadLetter>>, Problem> {
     let Query(Which { cursor, limit }) = query;
-    let limit = limit.unwrap_or(LETTERS_DEFAULT);
+    let (limit, cursor) = (limit.unwrap_or(LETTERS_DEFAULT), cursor.unwrap_or(0));
+    if cursor > CURSOR_MAX {
+        return Err(Problem::new(Code::InvalidParameter).detail("cursor must be the next_cursor of a page."));
+    }
     if !(1..=LETTERS_MAX).contains(&limit) {
         return Err(Problem::new(Code::InvalidParameter).detail(format!("limit must be 1 to {LETTERS_MAX}.")));
     }
-    dead_letters::page(&app.bus, cursor.unwrap_or(0), limit).await.map(Json)
+    dead_letters::page(&app.bus, cursor, limit).await.map(Json)
 }

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::examples;
 use super::extract::{Id, IdempotencyKey, Session, SessionOrSecret};
-use super::openapi::problems;
+use super::openapi::{Event, problems};
 use super::pass::Passing;
 use crate::app::App;
 
@@ -47,8 +47,8 @@ problems!(TicketProblems: InvalidParameter, TicketNotFound);
     operation_id = "place_order",
     params(
         ("Idempotency-Key" = String, Header,
-            description = "Names this order: a quoted string or a bare word of at most 255 characters. Kept for 24 hours.",
-            example = "\"0b1c2d3e-40d5-43e8-bc93-6894a57f9324\""),
+            pattern = r##"^("([!#-\[\]-~]|\\["\\]){1,255}"|[!#$%&'*+.^_`|~:/0-9A-Za-z-]{1,255})$"##,
+            description = "Names this order: a quoted string or a bare word of at most 255 characters. A new one for each, and the same for a repeat. Kept for 24 hours."),
     ),
     request_body(content = api::NewOrder, example = json!(examples::new_order())),
     security(("session" = [])),
@@ -78,7 +78,7 @@ async fn place(
     tag = "Buy",
     operation_id = "list_orders",
     params(
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before."),
+        ("cursor" = Option<String>, Query, pattern = "^ord_[0-9a-f]{32}$", description = "`next_cursor` of the page before."),
         ("limit" = Option<u32>, Query, description = "How many, 1 to 100.", minimum = 1, maximum = 100, example = 20),
     ),
     security(("session" = [])),
@@ -96,7 +96,6 @@ async fn list(State(app): State<App>, _session: Session, request: Passing) -> Re
     operation_id = "get_order",
     params(
         ("order_id" = OrderId, Path, description = "The order."),
-        ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made it."),
     ),
     security(("session" = []), ("order_secret" = [])),
     responses((status = 200, description = "The order.", body = api::Order, example = json!(examples::order())), OrderProblems),
@@ -121,13 +120,12 @@ async fn order(
     operation_id = "follow_order",
     params(
         ("order_id" = OrderId, Path, description = "The order."),
-        ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made it."),
     ),
     security(("session" = []), ("order_secret" = [])),
     responses((
         status = 200,
         description = "The order, each time it changes.",
-        body = String,
+        body = Event,
         content_type = "text/event-stream",
         example = json!(examples::event("order", &examples::order())),
     ), OrderProblems),
@@ -149,7 +147,6 @@ async fn events(
     operation_id = "cancel_order",
     params(
         ("order_id" = OrderId, Path, description = "The order."),
-        ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made it."),
     ),
     security(("session" = []), ("order_secret" = [])),
     responses(
@@ -177,7 +174,6 @@ async fn cancel(
     operation_id = "get_ticket",
     params(
         ("ticket_id" = TicketId, Path, description = "The ticket."),
-        ("Order-Secret" = Option<String>, Header, description = "Instead of the session that made its order."),
     ),
     security(("session" = []), ("order_secret" = [])),
     responses((status = 200, description = "The ticket.", body = api::Ticket, example = json!(examples::ticket())), TicketProblems),

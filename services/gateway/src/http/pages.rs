@@ -126,7 +126,9 @@ fn advice(code: Code) -> &'static str {
         }
         Code::OrderFailed => "Nothing was charged. Begin again with a new hold and a new key.",
         _ => match code.status() {
-            400 | 413 | 415 | 422 | 431 => "The same request will fail again; `detail` says what to change.",
+            400 | 413 | 414 | 415 | 422 | 431 | 501 => {
+                "The same request will fail again; `detail` says what to change."
+            }
             401 => "Get a token from POST /v1/sessions and send it as `Authorization: Bearer …`.",
             403 => "Asking again will not help without another pass or token.",
             404 => "It does not exist, or it belongs to another session.",

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::Response;
 use futures::StreamExt;
-use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONTENT_TYPE, IF_NONE_MATCH};
+use http::header::{ACCEPT, ACCEPT_LANGUAGE, CONNECTION, CONTENT_TYPE, IF_NONE_MATCH};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use stampede_contracts::function::Safe;
@@ -44,7 +44,8 @@ impl<const BODY_MAX: usize> FromRequest<App> for Passing<BODY_MAX> {
         let (mut parts, body) = request.into_parts();
         let Ok(priority) = Priority::from_request_parts(&mut parts, app).await;
         let mut headers = HeaderMap::with_capacity(FIELDS.len() + 4);
-        for name in &FIELDS {
+        let between_hops = named_by_connection(&parts.headers);
+        for name in FIELDS.iter().filter(|name| !between_hops.contains(name)) {
             for value in parts.headers.get_all(name) {
                 headers.append(name, value.clone());
             }
@@ -149,6 +150,13 @@ impl<const BODY_MAX: usize> Passing<BODY_MAX> {
         self.outgoing.headers.insert(header::CLASS, HeaderValue::from_static(class.as_str()));
         self.outgoing
     }
+}
+
+/// The fields that `Connection` limits to this hop (RFC 9110, 7.6.1).
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter();
+    let options = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    options.filter_map(|option| option.trim().parse().ok()).collect()
 }
 
 /// Ids are ASCII, so this cannot fail; the fall-back only keeps it free of panics.

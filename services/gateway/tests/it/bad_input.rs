@@ -222,7 +222,7 @@ async fn passes_and_ids_that_are_none() {
         assert_eq!(ground.refused(request).await, Code::InvalidParameter);
         let longer = place.replace("{}", &"a".repeat(60_000));
         let request = ground.stage.request(method, &longer).bearer_auth(&ground.token);
-        assert_eq!(ground.refused(request).await, Code::HeadTooLarge);
+        assert_eq!(ground.refused(request).await, Code::UriTooLong);
     }
 }
 
@@ -241,7 +241,6 @@ async fn routes_and_methods_that_are_none() {
         (Method::GET, "/v1/sessions"),
         (Method::PATCH, "/v1/ops/shows"),
         (Method::TRACE, "/"),
-        (Method::from_bytes(b"BREW").unwrap(), "/v1/orders"),
     ] {
         let request = ground.stage.request(method, path).bearer_auth(&ground.token);
         let response = request.send().await.unwrap();

@@ -1,14 +1,18 @@
 //! What happens below HTTP: heads that trickle in, bytes that are none, and connections that are too many.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use stampede_contracts::{Code, Problem};
-use stampede_testkit::eventually;
+use stampede_testkit::{eventually, free_port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::support::{PATIENCE, Stage};
+
+const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\naccept: text/plain\r\n\r\n";
 
 async fn connect(stage: &Stage) -> TcpStream {
     TcpStream::connect(stage.address).await.unwrap()
@@ -39,18 +43,23 @@ async fn a_head_that_trickles_in_is_given_up() {
 
 #[tokio::test]
 async fn between_requests_a_connection_may_rest_longer() {
-    let stage = Stage::start_with(&[("HEAD_TIMEOUT_MS", "100"), ("HTTP_IDLE_TIMEOUT_MS", "700")]).await;
+    let stage = Stage::start_with(&[("HEAD_TIMEOUT_MS", "1000"), ("HTTP_IDLE_TIMEOUT_MS", "60000")]).await;
     let mut stream = connect(&stage).await;
-    let ask = b"GET / HTTP/1.1\r\nhost: x\r\naccept: text/plain\r\n\r\n";
     let mut page = [0; 64 * 1024];
-    stream.write_all(ask).await.unwrap();
+    stream.write_all(ASK).await.unwrap();
     assert!(stream.read(&mut page).await.unwrap() > 0);
     let rested = Instant::now();
-    eventually(PATIENCE, async || rested.elapsed() > Duration::from_millis(300)).await;
-    stream.write_all(ask).await.unwrap();
+    eventually(PATIENCE, async || rested.elapsed() > Duration::from_millis(1_100)).await;
+    stream.write_all(ASK).await.unwrap();
     let length = stream.read(&mut page).await.unwrap();
     assert!(page[..length].starts_with(b"HTTP/1.1 200"), "the head's time had not begun");
-    assert_eq!(rest(&mut stream).await, "", "closed without a word when nothing comes");
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_comes_is_closed_without_a_word() {
+    let stage = Stage::start_with(&[("HTTP_IDLE_TIMEOUT_MS", "300")]).await;
+    let mut stream = connect(&stage).await;
+    assert_eq!(rest(&mut stream).await, "");
 }
 
 #[tokio::test]
@@ -138,22 +147,59 @@ async fn an_answer_says_whether_it_is_the_last_one() {
 }
 
 #[tokio::test]
-async fn only_so_many_connections_are_served_at_once() {
-    let stage = Stage::start_with(&[("HTTP_CONNECTIONS_MAX", "2"), ("HTTP_IDLE_TIMEOUT_MS", "60000")]).await;
-    drop(stage.client.clone());
-    let ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
-    let mut held = Vec::new();
-    // The client that waited for the gateway may hold one of the two places.
-    for _ in 0..2 {
-        held.push(connect(&stage).await);
+async fn a_proxy_is_no_single_client() {
+    let limits = [("HTTP_CONNECTIONS_MAX", "8"), ("HTTP_CONNECTIONS_PER_ADDRESS_MAX", "1")];
+    let evicted = async |proxies: &[(&'static str, &str)]| {
+        let stage = Stage::start_with(&[&limits[..], proxies].concat()).await;
+        let mut first = connect(&stage).await;
+        let mut second = connect(&stage).await;
+        second.write_all(ASK).await.unwrap();
+        assert_eq!(second.read_u8().await.unwrap(), b'H', "the newest connection is served");
+        first.write_all(ASK).await.is_err() || first.read_u8().await.is_err()
+    };
+    assert!(evicted(&[]).await);
+    assert!(!evicted(&[("TRUSTED_PROXIES", "127.0.0.0/8")]).await);
+}
+
+/// A gateway whose soft and hard limits of open files are low.
+async fn gateway_with_few_descriptors(stage: &Stage) -> (Child, SocketAddr, SocketAddr) {
+    let (http, admin) = (free_port(), free_port());
+    let limited = "ulimit -S -n 64; ulimit -H -n 256; exec \"$0\"";
+    let child = Command::new("sh")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_stampede-gateway")])
+        .env_clear()
+        .envs(stage.keys.iter().map(|(key, value)| (key, value)))
+        .env("HTTP_LISTEN", format!("127.0.0.1:{http}"))
+        .env("ADMIN_LISTEN", format!("127.0.0.1:{admin}"))
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    eventually(PATIENCE, async || TcpStream::connect(at(http)).await.is_ok()).await;
+    (child, at(http), at(admin))
+}
+
+#[tokio::test]
+async fn silent_connections_stop_no_listener_however_few_descriptors_there_are() {
+    let stage = Stage::start().await;
+    let (child, http, admin) = gateway_with_few_descriptors(&stage).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id().unwrap())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(
+        files.split_whitespace().collect::<Vec<_>>()[3..5],
+        ["256", "256"],
+        "the soft limit is raised"
+    );
+    for listener in [http, admin] {
+        let mut silent = Vec::new();
+        for _ in 0..300 {
+            silent.push(TcpStream::connect(listener).await.unwrap());
+        }
+        for (address, path) in [(http, "/"), (admin, "/livez")] {
+            let answer = stage.client.get(format!("http://{address}{path}")).timeout(PATIENCE).send().await;
+            assert_eq!(answer.unwrap().status(), 200, "{address}{path}");
+        }
     }
-    let mut waiting = connect(&stage).await;
-    waiting.write_all(ask).await.unwrap();
-    let mut byte = [0; 1];
-    let unanswered = timeout(Duration::from_millis(300), waiting.read(&mut byte)).await;
-    assert!(unanswered.is_err(), "no room");
-    drop(held);
-    assert_eq!(timeout(PATIENCE, waiting.read(&mut byte)).await.unwrap().unwrap(), 1, "room again");
 }
 
 #[tokio::test]
@@ -163,9 +209,10 @@ async fn whoever_does_not_take_its_answers_is_let_go() {
     let ask = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n";
     // The answers are far more than the buffers between the two can hold.
     stream.write_all(&ask.repeat(2_000)).await.unwrap();
+    let mut byte = [0; 1];
+    assert_eq!(stream.read(&mut byte).await.unwrap(), 1, "it is being served");
     // One is that of the client that waited for the gateway.
-    let open =
-        async |count| stage.metrics().await.contains(&format!("\nstampede_gateway_connections {count}\n"));
-    eventually(PATIENCE, async || open(2).await).await;
-    eventually(PATIENCE, async || open(1).await).await;
+    let only_that_is_open =
+        async || stage.metrics().await.contains("\nstampede_http_connections{listener=\"main\"} 1\n");
+    eventually(PATIENCE, only_that_is_open).await;
 }

@@ -155,7 +155,7 @@ fn check_responses(document: &Value, at: &str, operation: &Value) {
         }
     }
     if at.contains(" /v1/") {
-        for always in ["400", "429", "431", "500", "503", "504"] {
+        for always in ["400", "408", "414", "429", "431", "500", "501", "503", "504"] {
             assert!(responses.contains_key(&always.to_owned()), "{at}: {always}");
         }
     }

@@ -15,6 +15,7 @@ use stampede_contracts::inventory::{
 };
 use stampede_contracts::topology::LAYOUT;
 use stampede_contracts::{BlockId, Class, Code, HoldId, Money, Problem, SectionId, ShowId, Timestamp};
+use stampede_idempotency::Fingerprinter;
 use stampede_testkit::eventually;
 
 use crate::support::{PATIENCE, Stage, problem};
@@ -68,7 +69,8 @@ fn best() -> Value {
 
 #[tokio::test]
 async fn the_same_key_brings_the_same_bytes() {
-    let stage = Stage::start().await;
+    let both = format!("{},{}", "c3".repeat(32), "b2".repeat(32));
+    let stage = Stage::start_with(&[("FINGERPRINT_KEY", &both)]).await;
     let asked = Asked::default();
     stage.inventory(holding(Arc::clone(&asked))).await;
     let (token, show, body) = (stage.session().await, ShowId::new(), best());
@@ -91,7 +93,17 @@ async fn the_same_key_brings_the_same_bytes() {
     assert_eq!(shard.as_deref(), Some("any"));
     assert_eq!((one.key.as_str(), &one.fingerprint), ("k-1", &two.fingerprint));
     assert_eq!((one.show, one.block, &one.pass), (show, None, &None));
-    assert!(one.fingerprint.len() == 64 && one.fingerprint.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let path = format!("/v1/shows/{show}/holds");
+    let by = |key: u8| {
+        let fingerprint =
+            Fingerprinter::new(&[key; 32]).fingerprint(&[path.as_bytes(), body.to_string().as_bytes()]);
+        fingerprint.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    assert_eq!(
+        (&one.fingerprint, &one.other_fingerprints),
+        (&by(0xc3), &vec![by(0xb2)]),
+        "one is being replaced"
+    );
 }
 
 #[tokio::test]
@@ -156,6 +168,7 @@ async fn a_hold_is_read_and_released_by_its_session() {
             session: of.session,
             key: String::new(),
             fingerprint: String::new(),
+            other_fingerprints: Vec::new(),
             show: ShowId::new(),
             want: Want::Seats(Vec::new()),
             pass: None,

@@ -1,5 +1,7 @@
 //! Quotas of requests.
 
+use std::time::Instant;
+
 use axum::Router;
 use axum::routing::get;
 use reqwest::StatusCode;
@@ -22,10 +24,12 @@ async fn a_session_shares_one_quota_over_all_its_connections() {
         let url = format!("{}/v1/shows", stage.base);
         client().get(url).bearer_auth(token).send().await.unwrap()
     };
+    let began = Instant::now();
     let answers = futures::future::join_all((0..12).map(|_| ask(&token))).await;
     let fine = answers.iter().filter(|answer| answer.status() == StatusCode::OK).count();
-    // Whoever is slow may see a second pass, and with it one more.
-    assert!((4..=6).contains(&fine), "{fine} of 12");
+    // On a busy machine seconds pass, and with each of them one more.
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    assert!((4..=4 + seconds).contains(&fine), "{fine} of 12 in {seconds} s");
     for answer in answers {
         assert_eq!(answer.headers()["ratelimit-policy"], r#""default";q=4;w=4"#);
         assert!(answer.headers().contains_key("ratelimit"));

@@ -6,6 +6,7 @@ mod connections;
 mod contract;
 mod events;
 mod holds;
+mod http;
 mod limits;
 mod ops;
 mod pages;

@@ -49,11 +49,16 @@ async fn browsing_is_shed_while_orders_go_on() {
     assert!((1..=6).contains(&after), "spread, so that not all come back together: {after}");
     let told = problem(shed).await;
     assert_eq!((told.code, told.retry_after), (Code::Busy, Some(after)));
-    let paid = stage.get(&order).header("order-secret", "s").send().await.unwrap();
+    let paid = stage.get(&order).header("order-secret", "5e".repeat(32)).send().await.unwrap();
     assert_eq!(paid.status(), StatusCode::OK, "what is about an order is let in");
     // Whoever finds its own order not urgent waits with the others.
-    let humble =
-        stage.get(&order).header("order-secret", "s").header("priority", "u=7").send().await.unwrap();
+    let humble = stage
+        .get(&order)
+        .header("order-secret", "5e".repeat(32))
+        .header("priority", "u=7")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(problem(humble).await.code, Code::Busy);
     assert_eq!(problem(browse("/v1/lobby/anybody").await.unwrap()).await.code, Code::Busy);
 

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Long enough for a busy machine; nothing that succeeds waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const OPERATOR_TOKEN: &str = "the-operators-token-of-the-test";
 
 /// A gateway and what surrounds it; all of it ends with this value.
@@ -26,6 +26,8 @@ pub struct Stage {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     pub client: reqwest::Client,
+    /// What the gateway was told.
+    pub keys: Vec<(&'static str, String)>,
     /// Cancelling it begins the gateway's draining.
     pub draining: CancellationToken,
     over: CancellationToken,
@@ -39,7 +41,7 @@ impl Stage {
     }
 
     /// A gateway with these keys on top of what it needs.
-    pub async fn start_with(keys: &[(&str, &str)]) -> Self {
+    pub async fn start_with(keys: &[(&'static str, &str)]) -> Self {
         let nats = Nats::start_with_config(&accounts()).await;
         let operator = connect(&nats, "operator").await;
         provision(operator.jetstream()).await;
@@ -51,10 +53,13 @@ impl Stage {
             ("SESSION_KEY", "a1".repeat(32)),
             ("FINGERPRINT_KEY", "b2".repeat(32)),
             ("OPERATOR_TOKEN", OPERATOR_TOKEN.to_owned()),
+            // Tests are about deadlines that are missed, too.
+            ("DEADLINE_MIN_MS", "1".to_owned()),
             ("TOKENS_PUBLIC_URL", "http://127.0.0.1:9/tokens".to_owned()),
         ];
         let keys = keys.iter().map(|(key, value)| (*key, (*value).to_owned()));
-        let env = Env::from_pairs(defaults.into_iter().chain(keys));
+        let keys: Vec<_> = defaults.into_iter().chain(keys).collect();
+        let env = Env::from_pairs(keys.iter().cloned());
         let node = Node::with_env(stampede_gateway::IDENTITY, env, Command::Serve).unwrap();
         let (admin, draining) = (node.admin_address().unwrap(), node.draining());
         tokio::spawn(async move { stampede_gateway::run(node).await.unwrap() });
@@ -66,6 +71,7 @@ impl Stage {
             address,
             admin,
             client: client(),
+            keys,
             draining,
             _ends: over.clone().drop_guard(),
             over,

@@ -1,10 +1,10 @@
 //! Changing a hold: lock block and hold, decide, write. Two statements between `BEGIN` and `COMMIT`, and one more to
 //! attach.
 
-use sqlx::PgConnection;
 use sqlx::types::Json;
 use stampede_contracts::inventory::HoldView;
 use stampede_contracts::{HoldId, SessionId, StepId, Timestamp};
+use stampede_postgres::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

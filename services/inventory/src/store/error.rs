@@ -1,5 +1,8 @@
 //! What can go wrong in the database.
 
+use stampede_contracts::Code;
+use stampede_postgres::Failure;
+
 use crate::domain::block::Inconsistent;
 
 /// A question to the store has no answer.
@@ -23,44 +26,27 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same transaction may succeed when it is tried again: somebody was in the way, or the connection
-    /// broke. After a break nobody knows whether the last commit happened, and every function here has a key or a
-    /// state that tells.
+    /// Whether the same transaction may succeed when it is tried again at once. After a break of the connection nobody
+    /// knows whether the last commit happened, and every function here has a key or a state that tells.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Outdated => true,
-            Self::Database(sqlx::Error::Io(_)) => true,
-            Self::Database(sqlx::Error::Database(error)) => {
-                let code = error.code().unwrap_or_default();
-                // Serialization failure, deadlock, lock timeout; connection errors; the server stops or starts. A
-                // unique row that is there now was written by another request of the same session a moment ago.
-                matches!(&*code, "40001" | "40P01" | "55P03" | "23505")
-                    || code.starts_with("08")
-                    || code.starts_with("57P")
-            }
+            Self::Database(error) => Failure::is_transient(error),
             _ => false,
         }
     }
 
-    /// The database lets nobody in: it takes no connections now (55000), or has too many (53300).
-    fn is_refused_connection(&self) -> bool {
-        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        matches!(error.code().as_deref(), Some("55000" | "53300"))
+    /// Whether all of the store is unavailable.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Database(error) if Failure::of(error).is_outage())
     }
 
-    /// Whether the database is away or overloaded rather than wrong.
-    pub fn is_unavailable(&self) -> bool {
-        self.is_transient()
-            || matches!(
-                self,
-                Self::Database(
-                    sqlx::Error::PoolTimedOut
-                        | sqlx::Error::PoolClosed
-                        | sqlx::Error::WorkerCrashed
-                        | sqlx::Error::Tls(_)
-                        | sqlx::Error::Protocol(_)
-                )
-            )
-            || self.is_refused_connection()
+    /// What it means to a caller.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Outdated => Code::Unavailable,
+            Self::Database(error) => Failure::of(error).code(),
+            _ => Code::Internal,
+        }
     }
 }

@@ -51,7 +51,8 @@ impl Store {
         Ok(gone.unsigned_abs())
     }
 
-    /// The show to forget next: the one that was over first, from now on marked.
+    /// The show to forget next: the one that was over first, from now on marked. Locked where it is found: one that is
+    /// moved to a later day meanwhile is left alone.
     async fn mark_over(&self, before: Timestamp) -> Result<Option<ShowId>, StoreError> {
         let show = sqlx::query_scalar!(
             "UPDATE show SET history = 'going'
@@ -60,7 +61,7 @@ impl Store {
                  WHERE history <> 'gone' AND starts_at < $1 AND cancel_until < $1
                      AND NOT EXISTS (
                          SELECT FROM hold WHERE hold.show = show.id AND hold.state IN ('held', 'attached'))
-                 ORDER BY starts_at LIMIT 1
+                 ORDER BY starts_at LIMIT 1 FOR UPDATE
              )
              RETURNING id",
             before.inner(),

@@ -1,11 +1,11 @@
 //! Passes: a row for each that was used or closed.
 
-use sqlx::PgConnection;
 use stampede_bus::Message;
 use stampede_contracts::event::PassClosed;
 use stampede_contracts::inventory::{ClosePassOf, PassEnd};
 use stampede_contracts::{BlockId, HoldId, PassId, ShowId, Timestamp};
 use stampede_outbox::Stored;
+use stampede_postgres::PgConnection;
 
 use super::change::change;
 use super::{Changed, Of, Store, StoreError};

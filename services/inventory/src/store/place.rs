@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use sqlx::types::Json;
 use stampede_contracts::event::BlockLayout;
 use stampede_contracts::inventory::{HoldState, HoldView};
 use stampede_contracts::signed::Pass;
 use stampede_contracts::{BlockId, HoldId, Money, SessionId, Timestamp};
+use stampede_postgres::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -2,6 +2,7 @@
 
 use stampede_contracts::event::BlockState;
 use stampede_contracts::{BlockId, SectionId, ShowId, Timestamp};
+use uuid::Uuid;
 
 use super::{Store, StoreError};
 
@@ -13,32 +14,49 @@ impl Store {
     pub async fn dirty_blocks(
         &self,
         after: Option<BlockId>,
-        limit: i64,
+        limit: usize,
         now: Timestamp,
     ) -> Result<Vec<BlockState>, StoreError> {
-        let rows = sqlx::query!(
+        let rows = sqlx::query_as!(
+            BlockRow,
             "SELECT id, show, section, capacity, free, held, attached, sold, blocked, seats, version
              FROM block WHERE dirty AND id > $1 ORDER BY id LIMIT $2",
             after.map_or(0, |block| block.number()),
-            limit,
+            limit_of(limit),
         )
         .fetch_all(&self.pool)
         .await?;
-        let read = rows.into_iter().map(|row| BlockState {
-            show_id: ShowId::from_uuid(row.show),
-            section_id: SectionId::from_uuid(row.section),
-            block_id: BlockId::from_number(row.id),
-            version: row.version,
-            capacity: row.capacity.unsigned_abs(),
-            free: row.free.unsigned_abs(),
-            held: row.held.unsigned_abs(),
-            attached: row.attached.unsigned_abs(),
-            sold: row.sold.unsigned_abs(),
-            blocked: row.blocked.unsigned_abs(),
-            seats: row.seats,
-            as_of: now,
-        });
-        Ok(read.collect())
+        Ok(rows.into_iter().map(|row| row.state(now)).collect())
+    }
+
+    /// All blocks of a show.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn blocks_of(&self, show: ShowId, now: Timestamp) -> Result<Vec<BlockState>, StoreError> {
+        let rows = sqlx::query_as!(
+            BlockRow,
+            "SELECT id, show, section, capacity, free, held, attached, sold, blocked, seats, version
+             FROM block WHERE show = $1",
+            show.uuid(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| row.state(now)).collect())
+    }
+
+    /// Shows that are laid out and not over.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn shows_to_come(&self, now: Timestamp) -> Result<Vec<ShowId>, StoreError> {
+        let shows = sqlx::query_scalar!(
+            "SELECT id FROM show WHERE history <> 'gone' AND starts_at > $1 AND layout_published",
+            now.inner(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(shows.into_iter().map(ShowId::from_uuid).collect())
     }
 
     /// Notes which versions were published; a block that changed since stays marked. Blocks that are locked are
@@ -64,16 +82,22 @@ impl Store {
         Ok(())
     }
 
-    /// Shows whose layout is to be published, at most `limit`: their blocks are in the stream already.
+    /// Shows whose layout is to be published, at most `limit`, behind show `after` in the order of their ids: their blocks
+    /// are in the stream already.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn unpublished_layouts(&self, limit: i64) -> Result<Vec<ShowId>, StoreError> {
+    pub async fn unpublished_layouts(
+        &self,
+        after: Option<ShowId>,
+        limit: i64,
+    ) -> Result<Vec<ShowId>, StoreError> {
         let shows = sqlx::query_scalar!(
-            "SELECT id FROM show WHERE NOT layout_published
+            "SELECT id FROM show WHERE NOT layout_published AND ($2::uuid IS NULL OR id > $2)
                  AND NOT EXISTS (SELECT FROM block WHERE block.show = show.id AND published_version = 0)
              ORDER BY id LIMIT $1",
             limit,
+            after.map(|show| show.uuid()),
         )
         .fetch_all(&self.pool)
         .await?;
@@ -85,9 +109,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`]
     pub async fn layout_published(&self, show: ShowId) -> Result<(), StoreError> {
-        sqlx::query!("UPDATE show SET layout_published = true WHERE id = $1", show.uuid())
-            .execute(&self.pool)
-            .await?;
+        sqlx::query!(
+            "UPDATE show SET layout_published = true WHERE id = $1 AND NOT layout_published",
+            show.uuid()
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -108,7 +135,7 @@ impl Store {
     pub async fn forget_blocks(
         &self,
         after: Option<BlockId>,
-        limit: i64,
+        limit: usize,
     ) -> Result<Option<BlockId>, StoreError> {
         let last = sqlx::query_scalar!(
             "WITH forgotten AS (
@@ -118,7 +145,7 @@ impl Store {
              )
              SELECT max(id) FROM forgotten",
             after.map_or(0, |block| block.number()),
-            limit,
+            limit_of(limit),
         )
         .fetch_one(&self.pool)
         .await?;
@@ -162,4 +189,42 @@ impl Store {
         .await?;
         Ok(())
     }
+}
+
+/// A block as it is stored, without what never changes.
+struct BlockRow {
+    id: i64,
+    show: Uuid,
+    section: Uuid,
+    capacity: i32,
+    free: i32,
+    held: i32,
+    attached: i32,
+    sold: i32,
+    blocked: i32,
+    seats: Option<String>,
+    version: i64,
+}
+
+impl BlockRow {
+    fn state(self, now: Timestamp) -> BlockState {
+        BlockState {
+            show_id: ShowId::from_uuid(self.show),
+            section_id: SectionId::from_uuid(self.section),
+            block_id: BlockId::from_number(self.id),
+            version: self.version,
+            capacity: self.capacity.unsigned_abs(),
+            free: self.free.unsigned_abs(),
+            held: self.held.unsigned_abs(),
+            attached: self.attached.unsigned_abs(),
+            sold: self.sold.unsigned_abs(),
+            blocked: self.blocked.unsigned_abs(),
+            seats: self.seats,
+            as_of: now,
+        }
+    }
+}
+
+fn limit_of(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
 }

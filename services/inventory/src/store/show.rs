@@ -1,10 +1,10 @@
 //! Shows: laid out once, kept up to date after that.
 
 use sqlx::types::Json;
-use sqlx::{Postgres, Transaction};
 use stampede_contracts::event::{BlockLayout, RowSpan, Seating, SectionPlan, ShowPublished};
 use stampede_contracts::inventory::ShowFacts;
 use stampede_contracts::{BlockId, Money, SectionId, ShowId};
+use stampede_postgres::Transaction;
 
 use super::{Store, StoreError, counts_of};
 use crate::domain::block::{Block, Seat};
@@ -97,7 +97,7 @@ impl Store {
     }
 }
 
-async fn insert_show(tx: &mut Transaction<'_, Postgres>, show: &ShowPublished) -> Result<bool, sqlx::Error> {
+async fn insert_show(tx: &mut Transaction, show: &ShowPublished) -> Result<bool, sqlx::Error> {
     let done = sqlx::query!(
         "INSERT INTO show (id, version, title, venue, starts_at, sale_opens_at, cancel_until, needs_pass)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -117,7 +117,7 @@ async fn insert_show(tx: &mut Transaction<'_, Postgres>, show: &ShowPublished) -
 }
 
 async fn insert_section(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     show: ShowId,
     position: i16,
     section: &SectionPlan,
@@ -140,7 +140,7 @@ async fn insert_section(
 
 /// Inserts the blocks of a section; `nth` counts the blocks of the show.
 async fn insert_blocks(
-    tx: &mut Transaction<'_, Postgres>,
+    tx: &mut Transaction,
     show: ShowId,
     section: &SectionPlan,
     mut nth: usize,
@@ -168,7 +168,7 @@ async fn insert_blocks(
 }
 
 /// Takes a later version. Geometry stays as it was laid out, whatever the new version says.
-async fn update_show(tx: &mut Transaction<'_, Postgres>, show: &ShowPublished) -> Result<bool, sqlx::Error> {
+async fn update_show(tx: &mut Transaction, show: &ShowPublished) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query!(
         "UPDATE show SET version = $2, title = $3, venue = $4, starts_at = $5, sale_opens_at = $6, cancel_until = $7,
              needs_pass = $8
@@ -202,7 +202,7 @@ async fn update_show(tx: &mut Transaction<'_, Postgres>, show: &ShowPublished) -
     Ok(true)
 }
 
-async fn sections(tx: &mut Transaction<'_, Postgres>, show: ShowId) -> Result<Vec<Section>, StoreError> {
+async fn sections(tx: &mut Transaction, show: ShowId) -> Result<Vec<Section>, StoreError> {
     let rows = sqlx::query!(
         "SELECT id, name, numbered, price, currency FROM section WHERE show = $1 ORDER BY position",
         show.uuid(),
@@ -222,7 +222,7 @@ async fn sections(tx: &mut Transaction<'_, Postgres>, show: ShowId) -> Result<Ve
         .collect()
 }
 
-async fn blocks(tx: &mut Transaction<'_, Postgres>, show: ShowId) -> Result<Vec<BlockLayout>, StoreError> {
+async fn blocks(tx: &mut Transaction, show: ShowId) -> Result<Vec<BlockLayout>, StoreError> {
     let rows = sqlx::query!(
         r#"SELECT id, section, shard, capacity, rows AS "rows: Json<Vec<RowSpan>>"
            FROM block WHERE show = $1 ORDER BY section, position"#,

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgConnection;
 use stampede_contracts::inventory::HoldState;
 use stampede_contracts::{BlockId, OrderId, Timestamp};
+use stampede_postgres::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -23,17 +23,20 @@ pub struct Due {
 }
 
 impl Store {
-    /// Live holds whose time is over, the most overdue first and at most `limit`, by block.
+    /// Live holds whose time is over, the most overdue first and at most `limit`, by block; not those of blocks `without`
+    /// which it is done.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn due(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>, StoreError> {
+    pub async fn due(&self, now: Timestamp, limit: i64, without: &[i64]) -> Result<Vec<Due>, StoreError> {
         let rows = sqlx::query!(
             "SELECT id, block FROM hold
              WHERE state IN ('held', 'attached') AND coalesce(attached_until, expires_at) <= $1
+               AND block <> ALL($3)
              ORDER BY coalesce(attached_until, expires_at) LIMIT $2",
             now.inner(),
             limit,
+            without,
         )
         .fetch_all(&self.pool)
         .await?;
@@ -44,14 +47,15 @@ impl Store {
         Ok(blocks.into_iter().map(|(block, holds)| Due { block, holds }).collect())
     }
 
-    /// When the next live hold ends by itself.
+    /// When the next live hold ends by itself, not counting those of blocks `without` which it is done.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn next_due(&self, without: &[i64]) -> Result<Option<Timestamp>, StoreError> {
         let next = sqlx::query_scalar!(
-            "SELECT coalesce(attached_until, expires_at) FROM hold WHERE state IN ('held', 'attached')
+            "SELECT coalesce(attached_until, expires_at) FROM hold WHERE state IN ('held', 'attached') AND block <> ALL($1)
              ORDER BY coalesce(attached_until, expires_at) LIMIT 1",
+            without,
         )
         .fetch_optional(&self.pool)
         .await?;

@@ -4,25 +4,26 @@ use std::collections::HashMap;
 
 use futures::future::join_all;
 use stampede_contracts::event::Seating;
-use stampede_contracts::inventory::{HoldState, PlaceHold};
-use stampede_contracts::{HoldId, SessionId};
+use stampede_contracts::inventory::{HoldState, HoldView, PlaceHold};
+use stampede_contracts::{HoldId, Problem, SessionId};
 use stampede_testkit::eventually;
 
 use crate::world::{PATIENCE, World, best, code, of_order, rows};
 
+/// A crowd may be told to come again; with the same key that is harmless.
+async fn insist(world: &World, request: &PlaceHold) -> Result<HoldView, Problem> {
+    loop {
+        match world.hold(request).await {
+            Err(problem) if problem.status >= 500 => {}
+            answer => return answer,
+        }
+    }
+}
+
 /// What came of a crowd of requests, counted by outcome.
 async fn rush(world: &World, requests: Vec<PlaceHold>) -> HashMap<&'static str, usize> {
     let mut outcomes = HashMap::new();
-    let answers = join_all(requests.iter().map(async |request| {
-        // A crowd may be told to come again; with the same key that is harmless.
-        loop {
-            match world.hold(request).await {
-                Ok(hold) => return Ok(hold),
-                Err(problem) if problem.status >= 500 => {}
-                Err(problem) => return Err(problem),
-            }
-        }
-    }));
+    let answers = join_all(requests.iter().map(|request| insist(world, request)));
     for answer in answers.await {
         *outcomes.entry(answer.map_or_else(|problem| problem.code.as_str(), |_| "held")).or_default() += 1;
     }
@@ -76,7 +77,7 @@ async fn one_key_in_a_hurry_gets_one_reply() {
     let (show, _) = world.open_section(rows(&[500, 500, 500])).await;
     for _ in 0..5 {
         let request = best(&show, 2);
-        let answers = join_all((0..8).map(|_| world.hold(&request))).await;
+        let answers = join_all((0..8).map(|_| insist(&world, &request))).await;
         let holds: Vec<HoldId> = answers.into_iter().map(|answer| answer.unwrap().hold_id).collect();
         assert!(holds.windows(2).all(|pair| pair[0] == pair[1]), "{holds:?}");
     }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use stampede_contracts::event::ShowPublished;
+use stampede_inventory::store::Store;
+use stampede_outbox::Outbox;
 use stampede_testkit::eventually;
 
 use crate::world::{PATIENCE, World, best, code, of_order, rows};
@@ -66,6 +68,24 @@ async fn a_show_that_is_over_is_forgotten_some_rows_at_a_time_and_no_other() {
     while store.forget_history(now, KEEP, 100).await.unwrap() > 0 {}
     assert_eq!(history(&world, &held).await, "gone");
     assert_eq!(code(world.get(&hold).await), "hold_not_found");
+}
+
+#[tokio::test]
+async fn a_show_that_is_moved_while_it_is_found_to_be_over_is_not_forgotten() {
+    let (world, _replica) = World::with_replica().await;
+    let show = sold(&world, DAY).await;
+    let mut moving = world.pool().begin().await.unwrap();
+    let later = "UPDATE show SET starts_at = starts_at + interval '9 days' WHERE id = $1";
+    sqlx::query(later).bind(show.show_id.uuid()).execute(&mut *moving).await.unwrap();
+    // On a pool that waits for locks as long as it takes.
+    let pool = world.pool().clone();
+    let (store, now) = (Store::new(pool.clone(), Outbox::new(pool, 1)), show.starts_at + KEEP * 2);
+    let forget = tokio::spawn(async move { store.forget_history(now, KEEP, 3).await.unwrap() });
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually(PATIENCE, async || world.count(waiting).await == 1).await;
+    moving.commit().await.unwrap();
+    assert_eq!((forget.await.unwrap(), history(&world, &show).await), (0, "kept".into()));
 }
 
 #[tokio::test]

@@ -150,6 +150,12 @@ async fn the_same_key_gets_the_same_reply_whatever_happened_since() {
     assert_eq!(code(world.hold(&another_body).await), "key_reused");
     let another_show = PlaceHold { show: ShowId::new(), ..another_body };
     assert_eq!(code(world.hold(&another_show).await), "key_reused");
+    let by_another_key = PlaceHold {
+        fingerprint: "new".into(),
+        other_fingerprints: vec![request.fingerprint.clone()],
+        ..request.clone()
+    };
+    assert_eq!(world.hold(&by_another_key).await.unwrap(), hold, "while the key of fingerprints is replaced");
     let another_session = PlaceHold { session: SessionId::new(), ..request.clone() };
     assert_eq!(code(world.hold(&another_session).await), "seats_taken", "keys belong to sessions");
 

@@ -1,6 +1,6 @@
 //! What must hold in the database whatever happened.
 
-use sqlx::PgPool;
+use stampede_postgres::PgPool;
 
 /// Each finds violations.
 const INVARIANTS: &[(&str, &str)] = &[

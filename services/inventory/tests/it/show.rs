@@ -2,8 +2,9 @@
 
 use stampede_bus::Message;
 use stampede_contracts::event::{Seating, ShowPublished};
-use stampede_contracts::topology::DLQ;
+use stampede_contracts::topology::{DLQ, EVT_CATALOG};
 use stampede_contracts::{Money, Timestamp};
+use stampede_telemetry::Telemetry;
 use stampede_testkit::eventually;
 
 use crate::world::{PATIENCE, World, best, code, rows};
@@ -28,6 +29,31 @@ async fn a_show_is_laid_out_once_however_often_it_comes() {
     eventually(PATIENCE, async || world.count("SELECT version FROM show").await == 2).await;
     assert_eq!(world.count("SELECT count(*) FROM block").await, 4);
     assert_eq!(world.layout(show.show_id).await.unwrap(), layout);
+}
+
+#[tokio::test]
+async fn a_show_published_in_an_outage_of_the_database_is_laid_out_after_it_however_long_that_is() {
+    let (world, _replica) = World::with_replica().await;
+    let show = world.show(&[rows(&[10])]);
+    let consumer = async || {
+        let stream = world.operator.jetstream().get_stream(EVT_CATALOG).await.unwrap();
+        stream.consumer_info("inventory-shows").await.unwrap()
+    };
+    world.database.shut().await;
+    world.publish(&show).await;
+    let failed = r#"messaging_process_duration_seconds_count{error_type="failed",messaging_destination_template="inventory-shows""#;
+    let attempts = || {
+        let metrics = Telemetry::installed().unwrap().metrics().render().unwrap();
+        let line = metrics.lines().find(|line| line.starts_with(failed)).map(str::to_owned);
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    eventually(PATIENCE, async || attempts() >= 3).await;
+    world.database.open().await;
+
+    eventually(PATIENCE, async || world.layout(show.show_id).await.is_some()).await;
+    eventually(PATIENCE, async || consumer().await.num_ack_pending == 0).await;
+    assert_eq!(consumer().await.delivered.consumer_sequence, 1, "the outage has used up no delivery");
+    assert_eq!(world.operator.newest_dead_letter().await, Ok(0));
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use stampede_bus::{Bus, CallError, Message};
 use stampede_contracts::event::{
     BlockState, LayoutPublished, LobbyRules, Row, Seating, SectionPlan, ShowPublished,
@@ -20,7 +19,8 @@ use stampede_contracts::{
     ShowId, StepId, Timestamp,
 };
 use stampede_inventory::app;
-use stampede_inventory::inventory::Inventory;
+use stampede_inventory::inventory::{Clock, Inventory};
+use stampede_postgres::PgPool;
 use stampede_service::{Command, Env, Node};
 use stampede_telemetry::Telemetry;
 use stampede_testkit::{Database, Nats, eventually, fresh_database};
@@ -32,7 +32,7 @@ use crate::invariants;
 use crate::server::{self, provision};
 
 /// Long enough for a busy machine; nothing that succeeds waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// One replica of the service. It ends when this value is dropped.
@@ -101,6 +101,12 @@ impl World {
     }
 
     pub async fn replica(&self) -> Replica {
+        let ahead = Arc::clone(&self.ahead_ms);
+        self.replica_by(Some(Arc::new(move || shifted(ahead.load(Ordering::SeqCst))))).await
+    }
+
+    /// With this clock, or the database's.
+    pub async fn replica_by(&self, clock: Option<Clock>) -> Replica {
         let own = [
             ("DATABASE_URL", self.database.url()),
             ("NATS_URL", self.nats.url()),
@@ -112,8 +118,6 @@ impl World {
         let own = own.into_iter().map(|(key, value)| (key.to_owned(), value));
         let env = Env::from_pairs(own.chain(self.env.clone()));
         let node = Node::with_env(app::IDENTITY, env, Command::Serve).unwrap();
-        let ahead = Arc::clone(&self.ahead_ms);
-        let clock = Arc::new(move || shifted(ahead.load(Ordering::SeqCst)));
         let inventory = app::start(&node, clock).await.unwrap();
         let draining = node.draining();
         let replica = Replica { inventory, draining, ended: Some(tokio::spawn(node.idle())) };
@@ -128,6 +132,11 @@ impl World {
     pub async fn reconnect(&mut self) {
         self.operator = connect(&self.nats, "operator").await;
         self.gateway = connect(&self.nats, "gateway").await;
+    }
+
+    /// A connection with the rights of the service itself.
+    pub async fn inventory_bus(&self) -> Bus {
+        connect(&self.nats, "inventory").await
     }
 
     /// What the replicas take for now.
@@ -214,7 +223,7 @@ impl World {
     pub async fn call<F: Function>(&self, bus: &Bus, request: &F::Request) -> Result<F::Reply, Problem> {
         let subject = format!("rpc.inventory.any.{}", F::NAME);
         bus.call::<F>(subject, request).await.map_err(|error| match error {
-            CallError::Refused(problem) => problem,
+            error @ (CallError::Refused(_) | CallError::Failed(_)) => error.into(),
             error => Problem::from(error.clone()).detail(error.to_string()),
         })
     }
@@ -294,7 +303,16 @@ impl World {
 
 pub fn place(session: SessionId, show: ShowId, want: Want) -> PlaceHold {
     let (key, fingerprint) = (Uuid::new_v4().to_string(), format!("{want:?}"));
-    PlaceHold { session, key, fingerprint, show, want, pass: None, block: None }
+    PlaceHold {
+        session,
+        key,
+        fingerprint,
+        other_fingerprints: Vec::new(),
+        show,
+        want,
+        pass: None,
+        block: None,
+    }
 }
 
 /// A new session wants the best seats of a show's only section.

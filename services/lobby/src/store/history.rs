@@ -8,7 +8,8 @@ impl Store {
     /// Forgets places of one show that has been over for `keep`, at most `limit`, and says how many went. Zero means
     /// that there is nothing left to forget. Replicas that do it at once only do work twice.
     ///
-    /// The show is marked before its first place goes, so that nobody takes what is left for the whole line.
+    /// The show is marked before its first place goes, so that nobody takes what is left for the whole line. It is locked
+    /// where it is found, so that one that is moved to a later day meanwhile is left alone.
     ///
     /// # Errors
     /// When the database did not answer as it should.
@@ -17,7 +18,7 @@ impl Store {
             "UPDATE show SET history = 'going'
              WHERE show_id = (
                  SELECT show_id FROM show WHERE history <> 'gone' AND starts_at < now() - $1::interval
-                 ORDER BY starts_at LIMIT 1
+                 ORDER BY starts_at LIMIT 1 FOR UPDATE
              )
              RETURNING show_id",
             keep as _,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use stampede_contracts::{ShowId, Timestamp};
+use stampede_postgres::PgConnection;
 
 use super::Store;
 use crate::domain::{Allowance, Decision, Stock, decide};
@@ -23,6 +23,9 @@ impl Store {
     /// Holds the draw if it is due and was not held: everybody who is here gets a number in the order of
     /// SHA-256(seed ‖ lobby ticket), which anybody can check once the seed is public. Says how many took part.
     ///
+    /// Places are locked before they are numbered: after a wait for a row Postgres looks again only at the conditions
+    /// of the statement that locks it, so a place whose holder leaves meanwhile is neither drawn nor counted.
+    ///
     /// # Errors
     /// When the database did not answer as it should.
     pub async fn draw(&self, show_id: ShowId) -> Result<u64, sqlx::Error> {
@@ -37,9 +40,12 @@ impl Store {
             return Ok(0);
         }
         let drawn = sqlx::query!(
-            "UPDATE place SET state = 'waiting', number = drawn.number
+            "WITH here AS (
+                 SELECT place_id FROM place WHERE show_id = $1 AND state = 'early' FOR UPDATE
+             )
+             UPDATE place SET state = 'waiting', number = drawn.number
              FROM (SELECT place_id, row_number() OVER (ORDER BY sha256(show.seed || uuid_send(place_id))) AS number
-                   FROM place JOIN show USING (show_id) WHERE show_id = $1 AND state = 'early') AS drawn
+                   FROM here JOIN show ON show.show_id = $1) AS drawn
              WHERE place.place_id = drawn.place_id",
             show_id.uuid(),
         )
@@ -99,9 +105,11 @@ impl Store {
         match decide(stock, allowance, slots_free) {
             Decision::SoldOut => called.sold_out = sold_out(&mut tx, show_id).await?,
             Decision::Admit(people) if people > 0 => {
-                called.ended += pass_over(&mut tx, show_id, people, abandoned_after).await?;
-                called.admitted = admit(&mut tx, show_id, people, show.slot_seconds).await?;
-                allowance = allowance.without(u32::try_from(called.admitted.len()).unwrap_or(people));
+                let line = Line { show_id, abandoned_after };
+                let (admitted, last) = admit(&mut tx, line, people, show.slot_seconds).await?;
+                allowance = allowance.without(u32::try_from(admitted.len()).unwrap_or(people));
+                called.ended += pass_over(&mut tx, line, last).await?;
+                called.admitted = admitted;
             }
             Decision::Admit(_) => {}
         }
@@ -140,35 +148,38 @@ async fn sold_out(connection: &mut PgConnection, show_id: ShowId) -> Result<u64,
     Ok(told.execute(connection).await?.rows_affected())
 }
 
-/// Ends the places among the next `people` whose holders were not heard of for too long.
-async fn pass_over(
-    connection: &mut PgConnection,
+/// The line of a show, and how long its holder may be silent before a place counts as abandoned.
+#[derive(Clone, Copy)]
+struct Line {
     show_id: ShowId,
-    people: u32,
     abandoned_after: Duration,
-) -> Result<u64, sqlx::Error> {
+}
+
+/// Ends the places in front of `number` whose holders were not heard of for too long.
+async fn pass_over(connection: &mut PgConnection, line: Line, number: i64) -> Result<u64, sqlx::Error> {
     let ended = sqlx::query!(
         "UPDATE place SET state = 'expired', ended_at = now()
-         WHERE place_id IN (
-             SELECT place_id FROM place WHERE show_id = $1 AND state = 'waiting' ORDER BY number LIMIT $2
-         ) AND seen_at < now() - $3::interval",
-        show_id.uuid(),
-        i64::from(people),
-        abandoned_after as _,
+         WHERE show_id = $1 AND state = 'waiting' AND number < $2 AND seen_at < now() - $3::interval",
+        line.show_id.uuid(),
+        number,
+        line.abandoned_after as _,
     );
     Ok(ended.execute(connection).await?.rows_affected())
 }
 
-/// Calls the next `people` in the order of their numbers. Says how long each has waited.
+/// Calls the next `people` who were heard of lately, in the order of their numbers. Returns how long each has waited, and
+/// the last number that was called, or the highest possible one if there were fewer than `people`.
 async fn admit(
     connection: &mut PgConnection,
-    show_id: ShowId,
+    line: Line,
     people: u32,
     slot_seconds: i32,
-) -> Result<Vec<Duration>, sqlx::Error> {
+) -> Result<(Vec<Duration>, i64), sqlx::Error> {
     let rows = sqlx::query!(
         r#"WITH next AS (
-               SELECT place_id FROM place WHERE show_id = $1 AND state = 'waiting' ORDER BY number LIMIT $2 FOR UPDATE
+               SELECT place_id FROM place
+               WHERE show_id = $1 AND state = 'waiting' AND seen_at >= now() - $4::interval
+               ORDER BY number LIMIT $2 FOR UPDATE
            ), called AS (
                UPDATE place SET state = 'admitted', admitted_at = now(), pass_id = gen_random_uuid(),
                                 pass_expires_at = now() + make_interval(secs => $3)
@@ -177,12 +188,16 @@ async fn admit(
                UPDATE show SET serving = greatest(serving, (SELECT max(number) FROM called))
                WHERE show_id = $1 AND EXISTS (SELECT FROM called)
            )
-           SELECT joined_at, now() AS "now!" FROM called"#,
-        show_id.uuid(),
+           SELECT number AS "number!", joined_at, now() AS "now!" FROM called"#,
+        line.show_id.uuid(),
         i64::from(people),
         f64::from(slot_seconds),
+        line.abandoned_after as _,
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| Timestamp::from(row.now).since(row.joined_at.into())).collect())
+    let are_all = rows.len() < people as usize;
+    let last = rows.iter().map(|row| row.number).max().filter(|_| !are_all).unwrap_or(i64::MAX);
+    let waited = rows.into_iter().map(|row| Timestamp::from(row.now).since(row.joined_at.into())).collect();
+    Ok((waited, last))
 }

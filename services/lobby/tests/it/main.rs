@@ -1,8 +1,11 @@
 //! The lobby with a real database and a real NATS; inventory is played by the test.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod line;
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use stampede_bus::{Bus, Responder, ResponderSettings};
 use stampede_contracts::{
     BlockId, Code, SectionId, SessionId, ShowId, Timestamp,
@@ -16,11 +19,12 @@ use stampede_lobby::{
     config::Config,
     store::{MIGRATOR, Store},
 };
+use stampede_postgres::is_outage;
 use stampede_testkit::{Database, Nats, eventually, fresh_database};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Few enough that each has a connection of its own.
 const COMING_AT_ONCE: i64 = 3;
 
@@ -181,7 +185,7 @@ async fn places_of_a_show_that_is_over_for_long_are_forgotten() {
 #[tokio::test]
 async fn who_comes_early_is_drawn_and_who_comes_later_stands_behind() {
     let mut stage = Stage::start().await;
-    let show = stage.show(Duration::from_millis(700), 0, (100, 0)).await;
+    let show = stage.show(Duration::from_secs(3_600), 0, (100, 0)).await;
     let sessions: Vec<_> = (0..20).map(|_| SessionId::new()).collect();
     let mut early = Vec::new();
     for session in &sessions {
@@ -191,6 +195,8 @@ async fn who_comes_early_is_drawn_and_who_comes_later_stands_behind() {
     }
     let before = stage.app.draw(show).await.unwrap();
     assert_eq!(before.seed, None);
+    let opens = "UPDATE show SET sale_opens_at = now()";
+    sqlx::query(opens).execute(stage.database.pool()).await.unwrap();
     stage.call_people();
     eventually(PATIENCE, async || stage.app.draw(show).await.unwrap().seed.is_some()).await;
     assert_eq!(stage.app.draw(show).await.unwrap().seed_hash, before.seed_hash);
@@ -290,11 +296,7 @@ async fn a_session_that_comes_many_times_at_once_has_one_place_and_takes_one_num
         async move { store.join(show, me).await.unwrap() }
     };
     let joining: JoinSet<_> = (0..COMING_AT_ONCE).map(|_| join()).collect();
-    eventually(PATIENCE, async || {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await.unwrap() == COMING_AT_ONCE
-    })
-    .await;
+    line::until_waiting(pool, COMING_AT_ONCE).await;
     holding.commit().await.unwrap();
     let joins = joining.join_all().await;
     assert_eq!(joins.iter().filter(|(_, is_new)| *is_new).count(), 1);
@@ -350,4 +352,21 @@ async fn a_slot_that_is_over_and_a_place_that_was_abandoned_make_room() {
         stage.state(&line[2], sessions[2]).await,
     ];
     assert_eq!(states, [PlaceState::Expired, PlaceState::Expired, PlaceState::Admitted]);
+}
+
+#[tokio::test]
+async fn an_outage_of_the_database_is_none_of_the_loops_faults() {
+    let stage = Stage::start().await;
+    stage.database.shut().await;
+    let stop = CancellationToken::new();
+    let loops = [
+        stage.app.clone().call_people(stop.clone()).boxed(),
+        stage.app.clone().count_places(stop.clone()).boxed(),
+        stage.app.clone().forget(stop).boxed(),
+    ];
+    for error in futures::future::join_all(loops).await {
+        let error = error.unwrap_err();
+        assert!(is_outage(error.as_ref()), "{error}");
+    }
+    stage.database.open().await;
 }

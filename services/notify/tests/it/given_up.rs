@@ -51,6 +51,26 @@ async fn an_address_that_the_mail_server_refuses_is_a_dead_letter_that_does_not_
 }
 
 #[tokio::test]
+async fn tickets_that_were_revoked_before_they_were_sent_are_not_sent_and_need_no_person() {
+    let (world, _process) = World::start(&[]).await;
+    world.mail.play(&[], Turn::Refuse("451 4.2.1"));
+    let (command, _) = world.orders.place();
+    world.orders.send(&command).await;
+    eventually(PATIENCE, async || {
+        world.row(command.step_id).await.is_some_and(|row| row.starts_with("open") && row != "open 0")
+    })
+    .await;
+    world.orders.revoke(command.order_id);
+    world.mail.play(&[], Turn::Take);
+
+    assert_eq!(world.results_become(command.step_id, 1).await, [given_up(&command)]);
+    assert!(world.row(command.step_id).await.unwrap().starts_with("withdrawn "));
+    assert!(world.mail.arrived().is_empty());
+    world.letters_become(0).await;
+    world.check().await;
+}
+
+#[tokio::test]
 async fn what_is_no_address_is_a_dead_letter_and_no_mail_server_is_asked() {
     let (world, _process) = World::start(&[]).await;
     let (command, _) = world.orders.place_for("ada at nowhere, 4f1c");

@@ -2,6 +2,7 @@
 
 use time::OffsetDateTime;
 
+use stampede_contracts::Code;
 use stampede_testkit::eventually;
 
 use crate::smtp::Turn;
@@ -40,7 +41,22 @@ async fn what_the_mail_server_does_not_take_now_it_gets_again() {
     let results = world.results_become(command.step_id, 1).await;
     assert!(results[0].1);
     assert_eq!(world.mail.arrived().len(), 1);
-    assert_eq!(world.row(command.step_id).await.as_deref(), Some("sent 3"));
+    assert_eq!(world.row(command.step_id).await.as_deref(), Some("sent 2"));
+    world.check().await;
+}
+
+#[tokio::test]
+async fn no_outage_uses_up_attempts_be_it_of_orders_or_of_the_mail_server() {
+    let (world, _process) = World::start(&[("MAIL_ATTEMPTS_MAX", "1")]).await;
+    world.orders.fail([Code::Unavailable, Code::Internal, Code::DeadlineExceeded]);
+    world.mail.play(&[Turn::Refuse("421 4.3.2"), Turn::LoseAnswer], Turn::Take);
+    let (command, _) = world.orders.place();
+    world.orders.send(&command).await;
+
+    let results = world.results_become(command.step_id, 1).await;
+    assert_eq!(results, [(format!("mail.{}.sent", command.step_id), true)]);
+    assert_eq!(world.row(command.step_id).await.as_deref(), Some("sent 1"));
+    world.letters_become(0).await;
     world.check().await;
 }
 
@@ -92,5 +108,23 @@ async fn a_command_that_comes_again_sends_nothing_and_hears_the_result_again() {
     let results = world.results_become(command.step_id, 2).await;
     assert_eq!(results[0], results[1], "the same event: its readers know it");
     assert_eq!(world.mail.arrived().len(), 1);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn an_outage_of_the_database_ends_no_process_and_the_mail_is_sent_after_it() {
+    let (world, mut process) = World::start(&[]).await;
+    let (before, _) = world.orders.place();
+    world.orders.send(&before).await;
+    world.results_become(before.step_id, 1).await;
+
+    world.database.shut().await;
+    // One failure more than a defect may have.
+    eventually(PATIENCE, async || world.failures() > 5).await;
+    assert!(process.is_alive());
+    let (command, _) = world.orders.place();
+    world.orders.send(&command).await;
+    world.database.open().await;
+    assert!(world.results_become(command.step_id, 1).await[0].1);
     world.check().await;
 }

@@ -1,6 +1,6 @@
 //! A stand-in for `orders`: knows buyers, sends commands, hears results.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use stampede_bus::{Bus, Message, Responder, ResponderSettings};
@@ -15,9 +15,13 @@ use tokio_util::task::AbortOnDropHandle;
 /// What `rpc.orders.buyer` answers; an order that is not in it does not exist.
 type Buyers = Arc<Mutex<HashMap<OrderId, BuyerOf>>>;
 
+/// What it answers first.
+type Failures = Arc<Mutex<VecDeque<Code>>>;
+
 pub struct Orders {
     bus: Bus,
     buyers: Buyers,
+    failures: Failures,
     _answering: AbortOnDropHandle<()>,
 }
 
@@ -30,13 +34,23 @@ impl Orders {
             capacity: 64,
             workers: 8,
         };
-        let known = Arc::clone(&buyers);
+        let failures = Failures::default();
+        let (known, failing) = (Arc::clone(&buyers), Arc::clone(&failures));
         let responder = Responder::new(bus.clone(), settings).on::<Buyer, _, _>(move |request, _| {
             let buyer = known.lock().unwrap().get(&request.order_id).cloned();
-            async move { buyer.ok_or(Problem::new(Code::OrderNotFound)) }
+            let answer = match failing.lock().unwrap().pop_front() {
+                Some(code) => Err(code),
+                None => buyer.ok_or(Code::OrderNotFound),
+            };
+            async move { answer.map_err(Problem::new) }
         });
         let answering = tokio::spawn(async move { responder.run(CancellationToken::new()).await.unwrap() });
-        Self { bus, buyers, _answering: AbortOnDropHandle::new(answering) }
+        Self { bus, buyers, failures, _answering: AbortOnDropHandle::new(answering) }
+    }
+
+    /// Its next answers are these problems.
+    pub fn fail(&self, codes: impl IntoIterator<Item = Code>) {
+        self.failures.lock().unwrap().extend(codes);
     }
 
     /// An order with a ticket, of somebody whose data occur nowhere else.
@@ -69,6 +83,13 @@ impl Orders {
         };
         self.buyers.lock().unwrap().insert(order_id, buyer.clone());
         (MailCommand { step_id: StepId::new(), order_id, kind: MailKind::Tickets }, buyer)
+    }
+
+    /// The order is cancelled.
+    pub fn revoke(&self, order: OrderId) {
+        let mut buyers = self.buyers.lock().unwrap();
+        let tickets = &mut buyers.get_mut(&order).unwrap().tickets;
+        tickets.iter_mut().for_each(|ticket| ticket.state = TicketState::Revoked);
     }
 
     /// Everything that nobody but the mail server may get to know.

@@ -18,7 +18,7 @@ use crate::orders::Orders;
 use crate::smtp::MailServer;
 
 /// Longer than anything that is waited for, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub orders: Orders,
@@ -33,6 +33,11 @@ pub struct World {
 pub struct Process(Child);
 
 impl Process {
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
     pub async fn crash(mut self) {
         self.0.kill().await.unwrap();
     }
@@ -75,6 +80,11 @@ impl World {
             .kill_on_drop(true)
             .spawn();
         Process(child.unwrap())
+    }
+
+    /// How often a child of the process failed.
+    pub fn failures(&self) -> usize {
+        fs::read_to_string(&self.log).unwrap().matches("child failed").count()
     }
 
     /// Results of a step with their CloudEvents ids, in the order in which they were published.

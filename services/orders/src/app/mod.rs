@@ -17,6 +17,7 @@ use stampede_bus::Bus;
 use stampede_contracts::signed::SigningKey;
 use stampede_idempotency::Fingerprinter;
 use stampede_outbox::Outbox;
+use stampede_service::Rotating;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +28,7 @@ pub use query::Caller;
 pub use results::{Incoming, Sender, Taken};
 
 use crate::clients::Inventory;
-use crate::domain::{Plans, RefundPauses};
+use crate::domain::{Pauses, Plans};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::wakeups::Wakeups;
@@ -37,18 +38,19 @@ use crate::wakeups::Wakeups;
 pub struct Timing {
     /// From placing an order to its pivot, at most.
     pub decide_within: Duration,
-    /// How long a step may go without an outcome before it is sent again the first time.
-    pub retry_after: Duration,
-    /// The longest time between two repetitions.
-    pub retry_max: Duration,
+    /// How long a step may go without an outcome before it is sent again.
+    pub retry: Pauses,
+    /// The same for a mail. Nobody else waits for it, and `notify` drives the row that it has made of the command: only
+    /// what queue and row have both lost needs another sending.
+    pub mail: Pauses,
     /// How often the sweeper looks.
     pub sweep_every: Duration,
-    /// How much one look takes on.
+    /// How much one look takes on of each kind of work.
     pub sweep_batch: u32,
     /// How long a key is kept.
     pub keys_kept_for: Duration,
     /// How long a refund that was refused rests.
-    pub refund: RefundPauses,
+    pub refund: Pauses,
 }
 
 /// What the service is made of. A handle: clones share it.
@@ -76,9 +78,9 @@ pub struct Parts {
     /// What follows what.
     pub plans: Plans,
     /// Signs ticket codes.
-    pub ticket_key: SigningKey,
+    pub ticket_key: Rotating<SigningKey>,
     /// Recognises repeated requests.
-    pub fingerprinter: Fingerprinter,
+    pub fingerprinter: Rotating<Fingerprinter>,
     /// How patient to be.
     pub timing: Timing,
     /// Owns the sagas at work, which no request may drop.
@@ -105,8 +107,13 @@ impl App {
         &self.0.wakeups
     }
 
+    /// The database, for whoever looks.
+    pub fn reads(&self) -> &Store {
+        &self.0.reads
+    }
+
     /// Recognises repeated requests.
-    pub fn fingerprinter(&self) -> &Fingerprinter {
+    pub fn fingerprinter(&self) -> &Rotating<Fingerprinter> {
         &self.0.fingerprinter
     }
 }

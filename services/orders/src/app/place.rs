@@ -5,6 +5,7 @@ use std::time::Duration;
 use stampede_contracts::{HoldId, OrderId, SessionId, StepId};
 use stampede_deadline::Deadline;
 use stampede_idempotency::{Fingerprint, Key};
+use stampede_service::Rotating;
 use stampede_telemetry::trace;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -30,7 +31,7 @@ pub struct PlaceOrder {
     /// Its key.
     pub key: Key,
     /// Of path and body.
-    pub fingerprint: Fingerprint,
+    pub fingerprint: Rotating<Fingerprint>,
     /// What to buy.
     pub hold_id: HoldId,
     /// Who buys.
@@ -52,7 +53,7 @@ impl App {
             id,
             session: request.session,
             key: request.key,
-            fingerprint,
+            fingerprint: fingerprint.current,
             hold_id: request.hold_id,
             buyer: request.buyer,
             card: request.card,
@@ -61,7 +62,7 @@ impl App {
             attach: StepId::new(),
             decide_within: self.0.timing.decide_within,
             answer_within: deadline.remaining(),
-            retry_after: self.0.timing.retry_after,
+            retry_after: self.0.timing.retry.first,
         };
         let answer_at = answer_at(deadline);
         let mut subscription = self.0.wakeups.subscribe(id);
@@ -73,7 +74,7 @@ impl App {
                 self.carry_on(Moved { snapshot: *snapshot, call });
                 true
             }
-            Placement::Known { fingerprint: first, .. } if first != fingerprint => {
+            Placement::Known { fingerprint: first, .. } if fingerprint.iter().all(|it| *it != first) => {
                 return Err(Error::KeyReused);
             }
             Placement::Known { id, .. } => {

@@ -3,6 +3,7 @@
 use stampede_contracts::{
     Code, OrderId, Problem, SessionId, TicketId, api,
     orders::{BuyerOf, CardOf},
+    signed::SigningKey,
 };
 
 use super::{App, Error};
@@ -60,8 +61,8 @@ impl App {
     }
 
     /// Wakes whoever follows an order.
-    pub fn subscribe(&self, id: OrderId) -> Subscription {
-        self.0.wakeups.subscribe(id)
+    pub fn follow(&self, id: OrderId) -> Subscription {
+        self.0.wakeups.follow(id)
     }
 
     /// A ticket.
@@ -78,14 +79,16 @@ impl App {
 
     /// The keys that verify ticket codes.
     pub fn ticket_keys(&self) -> api::TicketKeys {
-        let key = self.0.ticket_key.verifying_key();
-        let key = api::TicketKey {
-            kid: key.kid().to_owned(),
-            kty: "OKP".to_owned(),
-            crv: "Ed25519".to_owned(),
-            x: key.jwk_x(),
+        let public = |key: &SigningKey| {
+            let key = key.verifying_key();
+            api::TicketKey {
+                kid: key.kid().to_owned(),
+                kty: "OKP".to_owned(),
+                crv: "Ed25519".to_owned(),
+                x: key.jwk_x(),
+            }
         };
-        api::TicketKeys { keys: vec![key] }
+        api::TicketKeys { keys: self.0.ticket_key.iter().map(public).collect() }
     }
 
     /// The card token of an order, for `payments`.

@@ -4,14 +4,20 @@ use std::time::Duration;
 
 use stampede_bus::BoxError;
 use stampede_contracts::OrderId;
+use stampede_contracts::command::MailKind;
 use stampede_idempotency::inbox;
+use stampede_postgres::PgConnection;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::unit::{Moved, span_of};
 use super::{App, Error};
+use crate::domain::StepKind::{
+    self, Attach, Authorise, Capture, Confirm, Detach, Free, Notify, Refund, Void,
+};
 use crate::events;
-use crate::store::{Draft, Store};
+use crate::store::{Budget, Draft, Round, Snapshot, Store};
+use crate::wakeups::Change;
 
 /// How often old keys and inbox rows are deleted.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
@@ -19,6 +25,15 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
 const INBOX_KEPT_FOR: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 /// Keys forgotten by one statement.
 const KEYS_BATCH: u32 = 1_000;
+/// What is sent again out of a budget of its own, and by which lane of the outbox, so that nothing waits for its turn
+/// behind what there may be thousands of: no repair of money behind mails, and no undo behind what buyers wait for.
+const BUDGETS: [(Option<&str>, &[StepKind]); 5] = [
+    (None, &[Detach, Free]),
+    (None, &[Attach, Confirm]),
+    (Some("cmd.payments"), &[Void, Refund]),
+    (Some("cmd.payments"), &[Authorise, Capture]),
+    (Some("cmd.notify"), &[Notify(MailKind::Tickets), Notify(MailKind::Cancelled), Notify(MailKind::Failed)]),
+];
 
 impl App {
     /// Sweeps until shutdown. Every replica does; row locks keep them apart.
@@ -29,8 +44,11 @@ impl App {
         let mut ticks = interval(self.0.timing.sweep_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut clean_at = Instant::now();
+        let mut round = None;
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            report("sweeping", self.sweep().await);
+            report("counting", self.count().await);
+            report("deciding", self.decide_on_next(&mut round).await);
+            report("sending again", self.send_again().await);
             if Instant::now() >= clean_at {
                 clean_at = Instant::now() + HOUSEKEEPING_EVERY;
                 report("housekeeping", self.clean().await);
@@ -39,13 +57,19 @@ impl App {
         Ok(())
     }
 
-    async fn sweep(&self) -> Result<(), Error> {
+    async fn count(&self) -> Result<(), Error> {
         self.0.metrics.backlog(&self.0.store.backlog().await?);
-        for order in self.0.store.undecided(self.0.timing.sweep_batch).await? {
+        Ok(())
+    }
+
+    async fn decide_on_next(&self, round: &mut Option<Round>) -> Result<(), Error> {
+        let (orders, next) = self.0.store.undecided(*round, self.0.timing.sweep_batch).await?;
+        *round = next;
+        for order in orders {
             // One order that cannot be decided on does not hold back the others.
             report("deciding", self.decide_on(order).await);
         }
-        self.send_again().await
+        Ok(())
     }
 
     /// Decides on an order for which no result came. One that somebody changes meanwhile is not without a result.
@@ -62,16 +86,11 @@ impl App {
             // What was sent lies in the outbox, and more of it would only pile up there.
             return Ok(());
         }
-        let timing = &self.0.timing;
+        let budgets = self.budgets().await?;
         let mut transaction = self.0.store.begin().await?;
-        let due =
-            Store::take_due_steps(&mut transaction, timing.retry_after, timing.retry_max, timing.sweep_batch)
-                .await?;
-        if due.is_empty() {
-            return Ok(());
-        }
+        let due = Store::take_due_steps(&mut transaction, &budgets).await?;
         let ids: Vec<OrderId> = due.iter().map(|step| step.order_id).collect();
-        let snapshots = Store::snapshots(&mut *transaction, &ids).await?;
+        let snapshots = readable(&mut transaction, &ids).await?;
         let (mut messages, mut calls) = (Vec::new(), Vec::new());
         for due in &due {
             let Some(snapshot) = snapshots.iter().find(|snapshot| snapshot.order.id == due.order_id) else {
@@ -91,8 +110,22 @@ impl App {
         let stored = self.0.outbox.add_all(&mut transaction, &messages).await?;
         transaction.commit().await?;
         stored.nudge();
+        ids.into_iter().for_each(|order| self.0.wakeups.wake(order, Change::Progress));
         calls.into_iter().for_each(|call| self.carry_on(call));
         Ok(())
+    }
+
+    /// Nothing is sent again by a lane that stands: what was sent lies in it.
+    async fn budgets(&self) -> Result<Vec<Budget>, Error> {
+        let standing = self.0.outbox.standing().await?;
+        let budget = |(lane, kinds): &(Option<&str>, &[StepKind])| {
+            let stands = lane.is_some_and(|lane| standing.contains(lane));
+            let is_mail = kinds.iter().any(|kind| matches!(kind, Notify(_)));
+            let timing = &self.0.timing;
+            let pauses = if is_mail { timing.mail } else { timing.retry };
+            Budget::new(kinds, pauses, if stands { 0 } else { timing.sweep_batch })
+        };
+        Ok(BUDGETS.iter().map(budget).collect())
     }
 
     async fn clean(&self) -> Result<(), Error> {
@@ -102,9 +135,40 @@ impl App {
     }
 }
 
+/// The orders among these that this version can read. One that it cannot is the matter of a person, or of a newer version,
+/// and does not hold back the others.
+async fn readable(connection: &mut PgConnection, ids: &[OrderId]) -> Result<Vec<Snapshot>, Error> {
+    match Store::snapshots(&mut *connection, ids).await {
+        Err(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) => {}
+        read => return Ok(read?),
+    }
+    let mut all = Vec::with_capacity(ids.len());
+    for id in ids {
+        match Store::snapshots(&mut *connection, &[*id]).await {
+            Err(error @ (sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })) => {
+                tracing::error!(order = %id, %error, "an order cannot be read");
+            }
+            read => all.extend(read?),
+        }
+    }
+    Ok(all)
+}
+
 fn report(work: &'static str, result: Result<(), Error>) {
     if let Err(error) = result {
         let error: &dyn std::error::Error = &error;
         tracing::warn!(work, error, "the sweeper failed; it tries again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_step_is_sent_again_out_of_one_budget() {
+        let kinds: Vec<StepKind> = BUDGETS.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
+        assert_eq!(kinds.len(), StepKind::ALL.len());
+        assert!(StepKind::ALL.iter().all(|kind| kinds.contains(kind)));
     }
 }

@@ -80,7 +80,7 @@ impl App {
         let order = &draft.order;
         let tickets = match &order.facts {
             Some(facts) if advance.reached(OrderState::Confirmed) => {
-                Ticket::issue(order, facts, &self.0.ticket_key, now)
+                Ticket::issue(order, facts, &self.0.ticket_key.current, now)
             }
             _ => Vec::new(),
         };
@@ -93,7 +93,8 @@ impl App {
         let messages = events::of_advance(order, &advance)?;
         let aggregate = order.id.to_string();
         let write = Write {
-            next_at: self.0.plans.refund_again_at(order).unwrap_or(now + self.0.timing.retry_after),
+            next_at: self.0.plans.refund_again_at(order).unwrap_or(now + self.0.timing.retry.first),
+            mails_next_at: now + self.0.timing.mail.first,
             change: if settled { Change::Answered } else { Change::Progress },
             revoke: advance.transitions.iter().any(|transition| transition.from == OrderState::Confirmed),
             messages: messages.into_iter().map(|message| self.0.outbox.row(&aggregate, message)).collect(),

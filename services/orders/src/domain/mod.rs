@@ -11,6 +11,6 @@ mod timeline;
 pub use buyer::{Buyer, CardToken, InvalidInput};
 pub use order::{Facts, Order, OrderSecret};
 pub use reply::Reply;
-pub use saga::{Advance, Plans, Recorded, RefundPauses, Transition};
-pub use step::{Carrier, Outcome, Step, StepKind, StepState};
+pub use saga::{Advance, Plans, Recorded, Transition};
+pub use step::{Carrier, Outcome, Pauses, Step, StepKind, StepState};
 pub use ticket::Ticket;

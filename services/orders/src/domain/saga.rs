@@ -11,12 +11,10 @@
 //!                                                                                └ refused: again after a pause
 //! ```
 
-use std::time::Duration;
-
 use stampede_contracts::{StepId, Timestamp, api::OrderState, command::MailKind};
 use stampede_saga::{Direction, Entry, Inconsistent, InvalidPlan, Next, Plan, State, StepPlan};
 
-use super::{Order, Outcome, Step, StepKind, StepState};
+use super::{Order, Outcome, Pauses, Step, StepKind, StepState};
 
 use StepKind::{Attach, Authorise, Capture, Confirm, Detach, Free, Notify, Refund, Void};
 
@@ -29,24 +27,7 @@ pub struct Plans {
     decline: Plan<StepKind>,
     /// After the money was taken there is no way back, only another way forward.
     refund: Plan<StepKind>,
-    pauses: RefundPauses,
-}
-
-/// How long a refund that was refused rests before it is asked for again. The provider may have had a reason that goes
-/// away: its balance was short, an operator had to permit it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RefundPauses {
-    /// After the first refusal. Doubled with each.
-    pub first: Duration,
-    /// The longest.
-    pub longest: Duration,
-}
-
-impl RefundPauses {
-    fn after(self, refusals: usize) -> Duration {
-        let doublings = u32::try_from(refusals.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.first.saturating_mul(2_u32.saturating_pow(doublings)).min(self.longest)
-    }
+    pauses: Pauses,
 }
 
 /// What recording an outcome changed.
@@ -92,11 +73,12 @@ enum Move {
 }
 
 impl Plans {
-    /// Makes the plans.
+    /// Makes the plans. A refund that was refused rests for one of the `pauses` before it is asked for again: the provider
+    /// may have had a reason that goes away, because its balance was short, or an operator had to permit it.
     ///
     /// # Errors
     /// When a plan contradicts itself; a test says that none does.
-    pub fn try_new(pauses: RefundPauses) -> Result<Self, InvalidPlan<StepKind>> {
+    pub fn try_new(pauses: Pauses) -> Result<Self, InvalidPlan<StepKind>> {
         Ok(Self {
             purchase: Plan::try_new(vec![
                 StepPlan::new(Attach).undone_by(Free),
@@ -252,13 +234,13 @@ impl Order {
         };
         let step = &self.steps[index];
         let is_mail_after_all = matches!(step.kind, Notify(_))
-            && step.state == StepState::Refused
+            && step.state != StepState::Done
             && matches!(outcome, Outcome::Done { .. });
         if !step.is_open() && !is_mail_after_all {
             return Recorded::Known;
         }
         let outcome = match outcome {
-            Outcome::Done { detail } if is_mail_after_all => after_all(detail, step.done_at),
+            Outcome::Done { detail } if step.state == StepState::Refused => after_all(detail, step.done_at),
             outcome => outcome,
         };
         self.set_outcome(index, outcome, now);
@@ -286,10 +268,12 @@ impl Order {
         }
     }
 
-    /// Their undos settle them: `void` refuses an authorisation that comes later, `free` an attach.
+    /// Their undos settle them: `void` refuses an authorisation that comes later, `free` an attach. A mail with tickets
+    /// is not sent by `notify` once they are revoked.
     fn give_up_open_steps(&mut self, now: Timestamp) {
         let open = self.steps.iter_mut().filter(|step| step.is_open());
-        for step in open.filter(|step| matches!(step.kind, Attach | Authorise | Confirm)) {
+        let undone = |kind| matches!(kind, Attach | Authorise | Confirm | Notify(MailKind::Tickets));
+        for step in open.filter(|step| undone(step.kind)) {
             step.state = StepState::GivenUp;
             step.done_at = Some(now);
         }

@@ -1,6 +1,25 @@
 //! One step of an order's saga: a row.
 
+use std::time::Duration;
+
 use stampede_contracts::{StepId, Timestamp, command::MailKind, command::PaymentAction};
+
+/// How long something rests before it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pauses {
+    /// The first time. Doubled with each.
+    pub first: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
+
+impl Pauses {
+    /// The pause after so many tries in vain, from 1.
+    pub(super) fn after(self, tries: usize) -> Duration {
+        let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.first.saturating_mul(2_u32.saturating_pow(doublings)).min(self.longest)
+    }
+}
 
 /// What a step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +56,8 @@ pub enum Carrier {
 }
 
 impl StepKind {
-    const ALL: [Self; 11] = [
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
         Self::Attach,
         Self::Authorise,
         Self::Confirm,

@@ -11,7 +11,7 @@ use axum::routing::get;
 use futures::Stream;
 use stampede_contracts::{OrderId, Problem, api};
 use stampede_service::extract::Path;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::caller::Asking;
 use crate::app::{App, Caller};
@@ -21,8 +21,6 @@ use crate::wakeups::Subscription;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// A stream ends after this; the client comes back if it still cares.
 const STREAM_MAX: Duration = Duration::from_secs(15 * 60);
-/// How often a change on another replica that is not the end is looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn router() -> Router<App> {
     Router::new().route("/v1/orders/{order_id}/events", get(follow))
@@ -33,7 +31,7 @@ async fn follow(
     Asking(caller): Asking,
     Path(id): Path<OrderId>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let subscription = app.subscribe(id);
+    let subscription = app.follow(id);
     let order = app.order(id, &caller).await?;
     let following = Following {
         app,
@@ -76,15 +74,14 @@ impl Following {
     /// The order after its next change; nothing when the stream has to end.
     async fn change(&mut self) -> Option<api::Order> {
         let draining = self.app.draining().clone();
-        while Instant::now() < self.ends_at {
-            let look = timeout(LOOK_EVERY, self.subscription.changed());
-            // The client comes back, to another replica.
-            let _looked = draining.run_until_cancelled(look).await?;
+        loop {
+            let changed = timeout_at(self.ends_at, self.subscription.changed());
+            // When this replica ends, the client comes back, to another one.
+            draining.run_until_cancelled(changed).await?.ok()?;
             let order = self.app.order(self.subscription.order(), &self.caller).await.ok()?;
             if self.shown.as_ref() != Some(&order) {
                 return Some(order);
             }
         }
-        None
     }
 }

@@ -40,7 +40,7 @@ async fn place(
     let place = PlaceOrder {
         session,
         key,
-        fingerprint: app.fingerprinter().fingerprint(&[path.as_bytes(), &bytes]),
+        fingerprint: app.fingerprinter().map(|by| by.fingerprint(&[path.as_bytes(), &bytes])),
         hold_id: order.hold_id,
         buyer: Buyer::try_new(&order.buyer.name, &order.buyer.email).map_err(Error::from)?,
         card: CardToken::try_new(&order.payment.card_token).map_err(Error::from)?,

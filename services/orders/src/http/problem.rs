@@ -1,6 +1,7 @@
 //! What an error means to whoever asked.
 
 use stampede_contracts::{Code, Problem};
+use stampede_postgres::Failure;
 
 use crate::app::Error;
 
@@ -14,7 +15,7 @@ impl From<Error> for Problem {
             Error::KeyInProgress => Self::new(Code::KeyInProgress).retry_after(1),
             Error::CancelTooLate => Self::new(Code::CancelTooLate),
             Error::Database(ref cause) => {
-                let code = of_database(cause);
+                let code = Failure::of(cause).code();
                 log(&error);
                 Self::new(code)
             }
@@ -23,24 +24,6 @@ impl From<Error> for Problem {
                 Self::new(Code::Internal)
             }
         }
-    }
-}
-
-/// Away or overloaded is something else than wrong: it is worth coming back.
-fn of_database(error: &sqlx::Error) -> Code {
-    match error {
-        sqlx::Error::PoolTimedOut => Code::Busy,
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            Code::Unavailable
-        }
-        sqlx::Error::Database(database) => match database.code().as_deref() {
-            // Lock not available, statement cancelled by its time limit, too many connections.
-            Some("55P03" | "57014" | "53300") => Code::Busy,
-            // The server is starting, stopping, has become read-only, or takes no connections to this database.
-            Some("57P01" | "57P02" | "57P03" | "25006" | "55000") => Code::Unavailable,
-            _ => Code::Internal,
-        },
-        _ => Code::Internal,
     }
 }
 

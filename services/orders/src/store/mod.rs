@@ -8,13 +8,13 @@ mod rows;
 mod save;
 mod sweep;
 
-use sqlx::{PgPool, Postgres, Transaction};
+use stampede_postgres::{PgPool, Transaction};
 
 pub use draft::{Draft, Snapshot};
 pub use place::{NewOrder, Placement};
 pub use read::{Access, Answered, BuyerRow, OrderView};
 pub use save::Write;
-pub use sweep::{Backlog, DueStep};
+pub use sweep::{Backlog, Budget, DueStep, Round};
 
 /// The channel on which the database tells every replica that an order changed.
 pub const CHANNEL: &str = "orders";
@@ -40,7 +40,7 @@ impl Store {
     ///
     /// # Errors
     /// When no connection can be had.
-    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pub async fn begin(&self) -> Result<Transaction, sqlx::Error> {
         self.pool.begin().await
     }
 }

@@ -1,8 +1,9 @@
 //! Reading.
 
+use sqlx::PgExecutor;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgExecutor};
 use stampede_contracts::{OrderId, SessionId, TicketId, inventory::SeatLabel};
+use stampede_postgres::PgConnection;
 use uuid::Uuid;
 
 use super::rows::{OrderStepRow, TicketRow, snapshots, unreadable};
@@ -129,10 +130,27 @@ impl Store {
             cursor.map(|id| id.uuid()),
             i64::from(limit),
         )
-        .fetch_all(&mut *connection)
+        .fetch_all(&mut connection)
         .await?;
         let ids: Vec<OrderId> = ids.into_iter().map(OrderId::from_uuid).collect();
         Self::views(&mut connection, &ids).await
+    }
+
+    /// A number for each of these orders that grows whenever it changes.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn revisions(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, i64)>, sqlx::Error> {
+        let ids: Vec<Uuid> = ids.iter().map(OrderId::uuid).collect();
+        let rows = sqlx::query!(
+            "SELECT orders.order_id, version + sum(attempt) AS \"revision!\"
+             FROM orders JOIN step ON step.order_id = orders.order_id AND step.order_id = ANY($1)
+             WHERE orders.order_id = ANY($1) GROUP BY orders.order_id",
+            &ids,
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(|row| (OrderId::from_uuid(row.order_id), row.revision)).collect())
     }
 
     /// Whether an order is answered.

@@ -9,7 +9,7 @@ use stampede_outbox::NewRow;
 use uuid::Uuid;
 
 use super::{CHANNEL, Draft, Store};
-use crate::domain::{Order, Reply, Step, Ticket};
+use crate::domain::{Carrier, Reply, Step, Ticket};
 use crate::wakeups::Change;
 
 /// All that one transaction writes about an order.
@@ -21,6 +21,8 @@ pub struct Write {
     pub reply: Option<Reply>,
     /// When the sweeper repeats the steps that begin now, or what was refused now.
     pub next_at: Timestamp,
+    /// The same for mails.
+    pub mails_next_at: Timestamp,
     /// What whoever waits for the order is told.
     pub change: Change,
     /// Tickets to issue.
@@ -169,7 +171,7 @@ struct TicketDocument<'a> {
 
 impl<'a> Document<'a> {
     fn of(write: &'a Write) -> Self {
-        let Write { draft, reply, next_at, change, tickets, revoke, messages } = write;
+        let Write { draft, reply, change, tickets, revoke, messages, .. } = write;
         let order = &draft.order;
         Self {
             order_id: order.id.uuid(),
@@ -194,7 +196,7 @@ impl<'a> Document<'a> {
             revoked_at: revoke.then_some(draft.now),
             told: change.is_for_all().then(|| order.id.to_string()),
             relayed_elsewhere: messages.iter().any(NewRow::is_held_elsewhere),
-            steps: draft.changed_steps().map(|step| StepDocument::of(order, step, *next_at)).collect(),
+            steps: draft.changed_steps().map(|step| StepDocument::of(write, step)).collect(),
             events: &draft.events,
             tickets: tickets.iter().map(TicketDocument::of).collect(),
             messages,
@@ -203,8 +205,9 @@ impl<'a> Document<'a> {
 }
 
 impl<'a> StepDocument<'a> {
-    fn of(order: &Order, step: &'a Step, next_at: Timestamp) -> Self {
-        let before = order.steps.iter().take_while(|earlier| earlier.id != step.id);
+    fn of(write: &Write, step: &'a Step) -> Self {
+        let before = write.draft.order.steps.iter().take_while(|earlier| earlier.id != step.id);
+        let is_mail = matches!(step.kind.carrier(), Carrier::Notify(_));
         Self {
             step_id: step.id.uuid(),
             kind: step.kind.as_str(),
@@ -213,7 +216,7 @@ impl<'a> StepDocument<'a> {
             outcome: step.outcome.as_deref(),
             created_at: step.created_at,
             done_at: step.done_at,
-            next_at,
+            next_at: if is_mail { write.mails_next_at } else { write.next_at },
         }
     }
 }

@@ -2,12 +2,40 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use serde::Serialize;
+use sqlx::types::Json;
 use stampede_contracts::{OrderId, StepId, api::OrderState};
+use stampede_postgres::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::Store;
 use super::rows::unreadable;
-use crate::domain::StepKind;
+use crate::domain::{Pauses, StepKind};
+
+/// Steps of one budget that one look puts off.
+const PUT_OFF_MAX: i64 = 1_000;
+
+/// Steps that are sent again out of one budget, so that nothing waits behind what there is more of.
+#[derive(Debug, Serialize)]
+pub struct Budget {
+    kinds: Vec<&'static str>,
+    first_s: f64,
+    longest_s: f64,
+    size: u32,
+}
+
+impl Budget {
+    /// At most `size` of these kinds at a time, each sent again after `pauses`.
+    pub fn new(kinds: &[StepKind], pauses: Pauses, size: u32) -> Self {
+        Self {
+            kinds: kinds.iter().map(|kind| kind.as_str()).collect(),
+            first_s: pauses.first.as_secs_f64(),
+            longest_s: pauses.longest.as_secs_f64(),
+            size,
+        }
+    }
+}
 
 /// An open step whose time has come again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +44,15 @@ pub struct DueStep {
     pub order_id: OrderId,
     /// The step.
     pub step_id: StepId,
-    /// What it does.
-    pub kind: StepKind,
     /// Which repetition this is, from 1.
     pub attempt: u32,
+}
+
+/// How far a round over all orders has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    decide_by: OffsetDateTime,
+    order_id: Uuid,
 }
 
 /// Orders that have not come to rest.
@@ -34,28 +67,37 @@ pub struct Backlog {
 }
 
 impl Store {
-    /// Takes open steps that are due, and puts each off until its next turn: `retry_after` doubled with every
-    /// repetition up to `retry_max`, half of it random. Steps that another replica is just writing are left out.
+    /// Takes open steps that are due, out of each budget those that have waited longest, and puts each off until its
+    /// next turn: the pause doubled with every repetition up to the longest, half of it random. What is due and above its
+    /// budget is put off as well, so that what is due never piles up before what has just become due. Steps that another
+    /// replica is just writing are left out.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn take_due_steps(
         connection: &mut PgConnection,
-        retry_after: Duration,
-        retry_max: Duration,
-        limit: u32,
+        budgets: &[Budget],
     ) -> Result<Vec<DueStep>, sqlx::Error> {
         let rows = sqlx::query!(
-            "UPDATE step SET attempt = attempt + 1, repeated_at = now(),
-                next_at = now() + make_interval(secs =>
-                    least($1 * power(2, least(attempt + 1, 30)), $2) * (0.5 + random() / 2))
-             WHERE step_id IN (
-                SELECT step_id FROM step WHERE state = 'open' AND next_at <= now()
-                ORDER BY next_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-             RETURNING order_id, step_id, kind, attempt",
-            retry_after.as_secs_f64(),
-            retry_max.as_secs_f64(),
-            i64::from(limit),
+            "WITH due AS MATERIALIZED (
+                SELECT next.step_id, budget.first_s, budget.longest_s, next.nth <= budget.size AS is_taken
+                FROM jsonb_to_recordset($1) AS budget (kinds text[], first_s float8, longest_s float8, size integer)
+                CROSS JOIN LATERAL (
+                    SELECT step_id, row_number() OVER (ORDER BY next_at, step_id) AS nth FROM (
+                        SELECT step_id, next_at FROM step
+                        WHERE state = 'open' AND next_at <= now() AND kind = ANY(budget.kinds)
+                        ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS locked) AS next
+            ), put_off AS (
+                UPDATE step SET attempt = attempt + is_taken::int,
+                    repeated_at = CASE WHEN is_taken THEN now() ELSE repeated_at END,
+                    next_at = now() + make_interval(secs =>
+                        least(first_s * power(2, least(attempt + 1, 30)), longest_s) * (0.5 + random() / 2))
+                FROM due WHERE step.step_id = ANY(ARRAY(SELECT due.step_id FROM due)) AND step.step_id = due.step_id
+                RETURNING order_id, step.step_id, attempt, is_taken
+            )
+            SELECT order_id, step_id, attempt FROM put_off WHERE is_taken",
+            Json(budgets) as _,
+            PUT_OFF_MAX,
         )
         .fetch_all(connection)
         .await?;
@@ -63,7 +105,6 @@ impl Store {
             Ok(DueStep {
                 order_id: OrderId::from_uuid(row.order_id),
                 step_id: StepId::from_uuid(row.step_id),
-                kind: row.kind.parse().map_err(|()| unreadable("step.kind"))?,
                 attempt: u32::try_from(row.attempt).map_err(|_| unreadable("step.attempt"))?,
             })
         });
@@ -71,26 +112,38 @@ impl Store {
     }
 
     /// Orders that have to be decided on although no result came: `decide_by` passed before the pivot, the pause after a
-    /// refused refund is over, or nothing of an unsettled order is under way, which no transaction of this version
-    /// leaves behind.
+    /// refused refund is over, or nothing of an unsettled order but mails is under way, which no transaction of this
+    /// version leaves behind. At most `limit`, and how far the round over all of them is with these: one of which nothing
+    /// follows holds back nobody behind it.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn undecided(&self, limit: u32) -> Result<Vec<OrderId>, sqlx::Error> {
-        let ids = sqlx::query_scalar!(
-            "SELECT order_id FROM orders
-             WHERE state IN ('pending', 'failing', 'cancelling') AND (
+    pub async fn undecided(
+        &self,
+        behind: Option<Round>,
+        limit: u32,
+    ) -> Result<(Vec<OrderId>, Option<Round>), sqlx::Error> {
+        let rows = sqlx::query!(
+            "SELECT order_id, decide_by FROM orders
+             WHERE state IN ('pending', 'failing', 'cancelling')
+                AND ($2::timestamptz IS NULL OR (decide_by, order_id) > ($2, $3::uuid)) AND (
                 (state = 'pending' AND decide_by <= now() AND NOT EXISTS (
                     SELECT FROM step WHERE step.order_id = orders.order_id AND kind IN ('capture', 'detach')))
                 OR NOT EXISTS (
                     SELECT FROM step WHERE step.order_id = orders.order_id
-                    AND (step.state = 'open' OR (kind = 'refund' AND step.state = 'refused' AND next_at > now()))))
-             ORDER BY decide_by LIMIT $1",
+                    AND ((step.state = 'open' AND kind NOT LIKE 'notify\\_%')
+                        OR (kind = 'refund' AND step.state = 'refused' AND next_at > now()))))
+             ORDER BY decide_by, order_id LIMIT $1",
             i64::from(limit),
+            behind.map(|round| round.decide_by),
+            behind.map(|round| round.order_id),
         )
         .fetch_all(self.pool())
         .await?;
-        Ok(ids.into_iter().map(OrderId::from_uuid).collect())
+        let is_over = rows.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        let last = rows.last().filter(|_| !is_over);
+        let round = last.map(|row| Round { decide_by: row.decide_by, order_id: row.order_id });
+        Ok((rows.into_iter().map(|row| OrderId::from_uuid(row.order_id)).collect(), round))
     }
 
     /// How many orders have not come to rest, by state.

@@ -58,6 +58,7 @@ async fn before_the_pivot_nothing_is_charged() {
     stage.payments.set(PaymentAction::Authorise, Manner::Mute);
     let cart = stage.cart();
     let order = under_way(&node, &cart).await;
+    eventually(PATIENCE, async || stage.payments.received(PaymentAction::Authorise) > 0).await;
     let answer = node.cancel(order, cart.session).await;
     assert_eq!((answer.status, answer.order().state), (StatusCode::OK, OrderState::Cancelled));
     assert_eq!(stage.inventory.state(cart.hold), HoldState::Freed);
@@ -95,6 +96,7 @@ async fn while_the_attach_is_unknown_the_hold_is_let_go() {
     stage.inventory.set("attach", Manner::Mute);
     let cart = stage.cart();
     let order = under_way(&node, &cart).await;
+    eventually(PATIENCE, async || stage.inventory.asked("attach") > 0).await;
     let answer = node.cancel(order, cart.session).await;
     assert_eq!((answer.status, answer.order().state), (StatusCode::OK, OrderState::Cancelled));
     assert_eq!(stage.inventory.state(cart.hold), HoldState::Freed);
@@ -177,6 +179,23 @@ async fn a_refund_that_is_refused_is_asked_for_again_until_the_money_is_back() {
     assert_eq!(stage.payments.balance(order).refunded, 9_000);
     let keys = stage.payments.steps(PaymentAction::Refund);
     assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "every refusal keeps its key");
+}
+
+#[tokio::test]
+async fn a_refused_refund_is_asked_for_again_whatever_becomes_of_the_mails() {
+    let stage = Stage::set().await;
+    let node = stage.node(&[("REFUND_AGAIN_AFTER_MS", "200"), ("REFUND_AGAIN_MAX_MS", "300")]).await;
+    stage.notify.set(Manner::Silent);
+    stage.payments.set(PaymentAction::Refund, Manner::Refuses);
+    let cart = stage.cart();
+    let order = node.place(&cart).await.order().order_id;
+    node.cancel_within(order, cart.session, SHORT_MS).await;
+    // One that was begun by a version which left it open.
+    let open = "UPDATE step SET state = 'open', done_at = NULL, next_at = now() + interval '1 hour'
+        WHERE kind = 'notify_tickets'";
+    sqlx::query(open).execute(stage.database.pool()).await.unwrap();
+    let asked = stage.payments.received(PaymentAction::Refund);
+    eventually(PATIENCE, async || stage.payments.received(PaymentAction::Refund) >= asked + 2).await;
 }
 
 #[tokio::test]

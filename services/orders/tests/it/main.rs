@@ -17,3 +17,4 @@ mod purchase;
 mod recovery;
 mod refusals;
 mod stage;
+mod sweep;

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use stampede_bus::Message;
 use stampede_contracts::command::{MailCommand, MailKind};
 use stampede_contracts::{BlockId, HoldId, OrderId, SessionId, StepId};
@@ -13,11 +12,12 @@ use stampede_orders::store::{Draft, NewOrder, Placement, Snapshot, Store, Write}
 use stampede_orders::wakeups::Change;
 use stampede_orders::{MIGRATOR, SERVICE};
 use stampede_outbox::Outbox;
+use stampede_postgres::PgPool;
 use stampede_testkit::fresh_database;
 
 use crate::stage::{CARD, EMAIL, NAME};
 
-async fn placed(store: &Store) -> Snapshot {
+pub async fn placed(store: &Store) -> Snapshot {
     let second = Duration::from_secs(1);
     let new = NewOrder {
         id: OrderId::new(),
@@ -53,6 +53,7 @@ fn attached(snapshot: &Snapshot, event: &str, outbox: &Outbox) -> Write {
     let message = Message::new(&command, event).unwrap();
     Write {
         next_at: draft.now,
+        mails_next_at: draft.now,
         messages: vec![outbox.row(&draft.order.id.to_string(), message)],
         draft,
         reply: None,

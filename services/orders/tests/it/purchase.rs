@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 use reqwest::StatusCode;
+use serde_json::json;
 use stampede_contracts::api::{OrderState, TicketState};
 use stampede_contracts::command::{MailKind, PaymentAction};
 use stampede_contracts::event::PaymentOutcome;
@@ -71,6 +72,21 @@ async fn a_purchase_is_confirmed_with_tickets_and_repeated_byte_for_byte() {
     assert!(metrics.contains("stampede_orders_settled_total{") && metrics.contains("state=\"confirmed\""));
     let violations = "stampede_bus_permission_violations_total{";
     assert!(!metrics.contains(violations), "{metrics}");
+
+    // While keys are replaced, a replica that has the new ones first repeats what was answered under the old ones.
+    let (old, new) = ("07".repeat(32), "08".repeat(32));
+    let both = format!("{new},{old}");
+    let successor = stage.node(&[("TICKET_SIGNING_KEY", &both), ("FINGERPRINT_KEY", &both)]).await;
+    assert_eq!(successor.place(&cart).await, answer);
+    let keys: serde_json::Value =
+        serde_json::from_str(&fetch(successor.anonymous("/v1/ticket-keys")).await.body).unwrap();
+    let successors = SigningKey::from_seed_hex(&new).unwrap().verifying_key();
+    assert_eq!(
+        (&keys["keys"][0]["kid"], &keys["keys"][1]["kid"]),
+        (&json!(successors.kid()), &json!(key.kid()))
+    );
+    let sold = successor.place(&stage.cart()).await.order();
+    assert!(successors.verify::<TicketCode>(&sold.tickets[0].code).is_ok(), "signed with the current one");
 }
 
 async fn nothing_personal_leaves(stage: &Stage) {
@@ -141,9 +157,8 @@ async fn an_answer_that_takes_too_long_is_202_and_stays_202() {
     stage.payments.set(PaymentAction::Capture, Manner::Mute);
     let cart = stage.cart();
 
-    let started = std::time::Instant::now();
-    let answer = node.place_within(&cart, 1_000).await;
-    assert!(started.elapsed().as_millis() < 1_000, "before the deadline");
+    // Its last tenth is left for the answer, which is no 504.
+    let answer = fetch(node.placing(&cart, 5_000)).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
     let order = answer.order();
     assert_eq!(order.state, OrderState::Pending);
@@ -151,6 +166,7 @@ async fn an_answer_that_takes_too_long_is_202_and_stays_202() {
     assert!(order.order_secret.is_some());
 
     // The result comes at last.
+    eventually(PATIENCE, async || stage.payments.received(PaymentAction::Capture) > 0).await;
     let capture = stage.payments.command(PaymentAction::Capture);
     let done = PaymentOutcome::Succeeded { reference: "cap_1".into() };
     stage.payments.publish(&capture, done).await;

@@ -1,7 +1,10 @@
 //! Lost messages, doubled ones, and crashes between any two steps.
 
+use std::collections::HashSet;
+
+use async_nats::jetstream::stream::DiscardPolicy;
 use reqwest::StatusCode;
-use stampede_bus::{Delivery, Message, Verdict};
+use stampede_bus::{Delivery, Failure, Message, Verdict};
 use stampede_contracts::api::OrderState;
 use stampede_contracts::command::{PaymentAction, PaymentCommand};
 use stampede_contracts::event::{MailResult, PaymentOutcome};
@@ -16,7 +19,14 @@ use crate::purchase::SOLD;
 use crate::stage::{PATIENCE, Stage};
 
 /// Small patience, so that what was lost is soon sent again.
-const EAGER: &[(&str, &str)] = &[("RETRY_AFTER_MS", "200"), ("RETRY_MAX_MS", "1000")];
+pub const EAGER: &[(&str, &str)] = &[
+    ("RETRY_AFTER_MS", "200"),
+    ("RETRY_MAX_MS", "1000"),
+    ("MAIL_AGAIN_AFTER_MS", "200"),
+    ("MAIL_AGAIN_MAX_MS", "1000"),
+];
+/// The same, and of mails as much as there is without being told.
+const EAGER_BUT_FOR_MAILS: &[(&str, &str)] = &[("RETRY_AFTER_MS", "200"), ("RETRY_MAX_MS", "1000")];
 
 async fn order_of(stage: &Stage) -> OrderId {
     let id: uuid::Uuid =
@@ -103,7 +113,10 @@ async fn one_bad_result_of_a_batch_does_not_hold_back_the_others() {
     for cart in [&bad, &good] {
         assert_eq!(node.place_within(cart, SHORT_MS).await.status, StatusCode::ACCEPTED);
     }
-    eventually(PATIENCE, async || stage.payments.received(PaymentAction::Capture) == 2).await;
+    eventually(PATIENCE, async || {
+        stage.payments.steps(PaymentAction::Capture).into_iter().collect::<HashSet<_>>().len() == 2
+    })
+    .await;
     node.crash();
     // Somebody has a ticket for a seat of the first order already: against all rules, and the database says no.
     let sql = "INSERT INTO ticket (ticket_id, order_id, show_id, seat, label, code, created_at)
@@ -122,9 +135,14 @@ async fn one_bad_result_of_a_batch_does_not_hold_back_the_others() {
             replay_of: None,
         }
     };
-    let batch = vec![of(&bad).await, of(&good).await];
-    let verdicts = events::on_payments(stage.app().await, batch).await.unwrap();
-    assert!(matches!(verdicts[..], [Verdict::Again(_), Verdict::Done]), "{verdicts:?}");
+    let app = stage.app().await;
+    let take = async |batch| events::on_payments(app.clone(), batch).await;
+    let (bad_one, good_one) = (of(&bad).await, of(&good).await);
+    // The consumer then has smaller batches, and whoever is at fault alone becomes a dead letter in the end.
+    for batch in [vec![bad_one.clone(), good_one.clone()], vec![bad_one]] {
+        assert!(matches!(take(batch).await, Err(Failure::Fault(_))));
+    }
+    assert_eq!(take(vec![good_one]).await.unwrap(), [Verdict::Done]);
 
     let state = async |cart: &Cart| -> String {
         let state = sqlx::query_scalar("SELECT state FROM orders WHERE hold_id = $1");
@@ -314,4 +332,66 @@ async fn while_nats_is_away_orders_are_taken_and_wait() {
     eventually(PATIENCE * 2, async || node.order(order, cart.session).await.state == OrderState::Confirmed)
         .await;
     assert_eq!(stage.payments.balance(order), SOLD);
+}
+
+/// What a mail that waits in the outbox would be after five minutes of sales: more than any window, in every partition.
+async fn many_mails_wait(stage: &Stage) {
+    let sql = "INSERT INTO outbox (partition, aggregate, subject, ce_id, ce_source, ce_type, ce_time, msg_id, payload,
+            created_at)
+        SELECT n % 8, n, 'cmd.notify.tickets', n, 'orders', 'stampede.notify.command.v1', now(), n, '{}', now() - interval '1 minute'
+        FROM generate_series(1, 4000) AS n";
+    sqlx::query(sql).execute(stage.database.pool()).await.unwrap();
+}
+
+async fn mails_in_the_outbox(stage: &Stage) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM outbox WHERE subject LIKE 'cmd.notify.%'")
+        .fetch_one(stage.database.pool())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_queue_of_mails_that_is_gone_or_full_stops_no_sale() {
+    for is_gone in [true, false] {
+        let stage = Stage::set().await;
+        let jetstream = stage.operator.jetstream();
+        let mut config = jetstream.get_stream("CMD_NOTIFY").await.unwrap().cached_info().config.clone();
+        if is_gone {
+            jetstream.delete_stream("CMD_NOTIFY").await.unwrap();
+        } else {
+            jetstream.delete_consumer_from_stream("notify", "CMD_NOTIFY").await.unwrap();
+            (config.max_messages, config.discard) = (1, DiscardPolicy::New);
+            jetstream.update_stream(&config).await.unwrap();
+            jetstream.publish("cmd.notify.first", "".into()).await.unwrap().await.unwrap();
+        }
+        let node = stage.node(EAGER).await;
+        many_mails_wait(&stage).await;
+        for sold in 1..=3 {
+            assert_eq!(node.place(&stage.cart()).await.status, StatusCode::CREATED, "{is_gone}");
+            assert_eq!(mails_in_the_outbox(&stage).await, 4_000 + sold);
+        }
+
+        // The sweeper adds nothing to what stands, however long: this step is its clock.
+        stage.payments.set(PaymentAction::Authorise, Manner::Mute);
+        let _waits = tokio::spawn(node.placing(&stage.cart(), 10_000).send());
+        eventually(PATIENCE, async || stage.payments.received(PaymentAction::Authorise) > 6).await;
+        assert_eq!(mails_in_the_outbox(&stage).await, 4_000 + 3);
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_its_owner_has_is_not_sent_again_every_few_seconds() {
+    let stage = Stage::set().await;
+    let node = stage.node(EAGER_BUT_FOR_MAILS).await;
+    stage.notify.set(Manner::Silent);
+    assert_eq!(node.place(&stage.cart()).await.status, StatusCode::CREATED);
+    // The same sweeper sends what payments lost once, and again, and again.
+    stage.payments.set(PaymentAction::Authorise, Manner::Mute);
+    let _waits = tokio::spawn(node.placing(&stage.cart(), 10_000).send());
+    eventually(PATIENCE, async || stage.payments.received(PaymentAction::Authorise) > 4).await;
+    let attempts: Vec<i32> = sqlx::query_scalar("SELECT attempt FROM step WHERE kind = 'notify_tickets'")
+        .fetch_all(stage.database.pool())
+        .await
+        .unwrap();
+    assert_eq!(attempts, [0]);
 }

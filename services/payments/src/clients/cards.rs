@@ -2,7 +2,7 @@
 
 use stampede_bus::{Bus, CallError};
 use stampede_contracts::orders::{Card, CardOf, OfOrder};
-use stampede_contracts::{Code, Function, OrderId};
+use stampede_contracts::{Function, OrderId};
 use stampede_deadline::Deadline;
 
 use super::Unclear;
@@ -41,7 +41,7 @@ impl Cards {
         let asking = self.bus.call::<Card>(SUBJECT.to_owned(), &request);
         match stampede_deadline::scope(Deadline::after(Card::DEADLINE), asking).await {
             Ok(CardOf { card_token }) => Ok(card_token.map(CardToken)),
-            Err(CallError::Refused(problem)) if problem.code == Code::OrderNotFound => Ok(None),
+            Err(CallError::Refused(_)) => Ok(None),
             Err(error) => Err(Unclear::NoCard(error)),
         }
     }

@@ -34,10 +34,10 @@ pub enum Untrusted {
     Malformed,
 }
 
-/// Knows the secret that is shared with the provider.
+/// Knows the secret that is shared with the provider, or both while it is replaced.
 #[derive(Clone)]
 pub struct Verifier {
-    key: hmac::Key,
+    keys: Vec<hmac::Key>,
     tolerance: Duration,
 }
 
@@ -49,8 +49,9 @@ impl std::fmt::Debug for Verifier {
 
 impl Verifier {
     /// `tolerance` is how far the time of sending may be from now, either way.
-    pub fn new(secret: &str, tolerance: Duration) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), tolerance }
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>, tolerance: Duration) -> Self {
+        let key = |secret: &str| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        Self { keys: secrets.into_iter().map(key).collect(), tolerance }
     }
 
     /// Believes a webhook or says why not. The comparison takes as long for every wrong signature.
@@ -64,7 +65,7 @@ impl Verifier {
             signature
                 .strip_prefix("v1,")
                 .and_then(|encoded| BASE64_STANDARD.decode(encoded).ok())
-                .is_some_and(|tag| hmac::verify(&self.key, &content, &tag).is_ok())
+                .is_some_and(|tag| self.keys.iter().any(|key| hmac::verify(key, &content, &tag).is_ok()))
         };
         if !signatures.split(' ').take(SIGNATURES_MAX).any(fits) {
             return Err(Untrusted::Forged);
@@ -86,7 +87,7 @@ mod tests {
 
     fn verify(id: &str, timestamp: &str, signatures: &str, body: &str, now: i64) -> Result<(), Untrusted> {
         let signed = Signed { id, timestamp, signatures };
-        Verifier::new("secret", Duration::from_secs(300)).verify(signed, body.as_bytes(), now)
+        Verifier::new(["successor", "secret"], Duration::from_secs(300)).verify(signed, body.as_bytes(), now)
     }
 
     #[test]

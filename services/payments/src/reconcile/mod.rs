@@ -8,8 +8,8 @@ mod report;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use stampede_contracts::{StepId, Timestamp};
+use stampede_postgres::PgPool;
 
 use self::report::amount;
 use crate::clients::{Provider, Unclear};

@@ -28,7 +28,13 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter().map(OperationRow::operation).collect()
+        // One that cannot be read is the matter of a person, or of a newer version: it does not hold back the others.
+        let operations = rows.into_iter().filter_map(|row| {
+            let step = row.step_id;
+            let unreadable = |error| tracing::error!(%step, %error, "an operation cannot be read");
+            row.operation().map_err(unreadable).ok()
+        });
+        Ok(operations.collect())
     }
 
     /// Ends a lease after an attempt without outcome: the row is due again after `delay`.

@@ -1,9 +1,9 @@
 //! Reading the books, for reconciliation. Only reads, so that a read-only role can do it.
 
-use sqlx::PgPool;
 use stampede_contracts::command::PaymentAction;
 use stampede_contracts::event::PaymentOutcome;
 use stampede_contracts::{Money, OrderId, StepId, Timestamp};
+use stampede_postgres::PgPool;
 use uuid::Uuid;
 
 use super::row::{action, money, outcome};

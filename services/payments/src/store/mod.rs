@@ -10,9 +10,9 @@ mod webhook;
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use stampede_outbox::Outbox;
+use stampede_postgres::PgPool;
 
 pub use take::{Taken, Wanted};
 pub use webhook::Wake;

@@ -133,3 +133,30 @@ async fn a_replica_that_stops_gives_back_what_it_did_not_begin() {
     }
     world.check().await;
 }
+
+#[tokio::test]
+async fn a_replica_that_stops_while_it_leases_gives_that_back_too() {
+    let mut world = World::new().await;
+    world.config.work.lease = Duration::from_secs(600);
+    let replica = world.replica("payments-1").await;
+    let command = authorise(world.orders.place(Card::Works));
+    // The command is being taken, and the place for it in the queue is kept, until this transaction ends.
+    let mut lock = world.database.pool().begin().await.unwrap();
+    sqlx::query("LOCK TABLE operation IN SHARE MODE").execute(&mut *lock).await.unwrap();
+    world.orders.send(&command).await;
+    let taking = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO operation%'";
+    eventually(PATIENCE, async || world.count(taking).await == 1).await;
+    tokio::join!(replica.stop(), async {
+        assert_eq!(
+            world.count(taking).await,
+            1,
+            "the others of its parts have ended by now, or wait for this one"
+        );
+        lock.rollback().await.unwrap();
+    });
+    assert_eq!(world.count("SELECT count(*) FROM operation WHERE leased_by IS NOT NULL").await, 0);
+    let _other = world.replica("payments-2").await;
+    reference(&world.orders.outcome(command.step_id).await);
+    world.check().await;
+}

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::{Postgres, Transaction};
 use stampede_contracts::command::PaymentCommand;
+use stampede_postgres::Transaction;
 use stampede_psp_sim::card::Card;
 use stampede_testkit::eventually;
 
@@ -11,9 +11,7 @@ use crate::orders::{Held, authorise, reference};
 use crate::support::{PATIENCE, Replica, World};
 
 /// A replica whose provider has done it, and which cannot write that down.
-async fn between_success_and_commit(
-    world: &mut World,
-) -> (Replica, PaymentCommand, Transaction<'static, Postgres>) {
+async fn between_success_and_commit(world: &mut World) -> (Replica, PaymentCommand, Transaction) {
     let replica = world.replica("payments-1").await;
     world.orders.hold_back_tokens(Held::Yes);
     let command = authorise(world.orders.place(Card::Works));
@@ -30,10 +28,12 @@ async fn between_success_and_commit(
 #[tokio::test]
 async fn who_dies_before_the_commit_is_replaced_by_another() {
     let mut world = World::new().await;
-    world.config.work.lease = Duration::from_secs(4);
+    world.config.work.lease = Duration::from_secs(600);
     let (replica, command, lock) = between_success_and_commit(&mut world).await;
     replica.kill();
     lock.rollback().await.unwrap();
+    let lease_ends = "UPDATE operation SET due_at = now()";
+    sqlx::query(lease_ends).execute(world.database.pool()).await.unwrap();
     let _other = world.replica("payments-2").await;
     reference(&world.orders.outcome(command.step_id).await);
     assert_eq!(world.psp_ledger().await, ["authorise authorised"], "once, although two have asked");

@@ -33,7 +33,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::orders::Orders;
 
 /// Longer than anything that is waited for, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const API_KEY: &str = "sk_test";
 pub const WEBHOOK_SECRET: &str = "whisper";
 
@@ -47,6 +47,8 @@ pub struct World {
     pub webhook_url: String,
     /// What replicas are told.
     pub config: Config,
+    /// How long one of their calls of the provider may take.
+    pub attempt_ms: u64,
     buses: Vec<Bus>,
     webhook_listener: Option<std::net::TcpListener>,
     nats: Nats,
@@ -107,6 +109,7 @@ impl World {
             psp_database,
             webhook_url,
             config,
+            attempt_ms: 500,
             buses: vec![orders_bus],
             webhook_listener: Some(webhook_listener),
             nats,
@@ -118,8 +121,8 @@ impl World {
     pub async fn replica(&mut self, instance: &str) -> Replica {
         let bus = connect(&self.nats, "payments", instance).await;
         self.buses.push(bus.clone());
-        let app =
-            App::build(&self.config, instance, self.database.pool().clone(), bus, &destination()).unwrap();
+        let (pool, provider) = (self.database.pool().clone(), destination(self.attempt_ms));
+        let app = App::build(&self.config, instance, pool, bus, &provider).unwrap();
         app.begin().await.unwrap();
         let shutdown = CancellationToken::new();
         let part =
@@ -149,7 +152,7 @@ impl World {
         let work = self.config.work;
         let lease = LeaseSettings { instance: "bare".to_owned(), length: work.lease };
         let store = Store::new(pool.clone(), Outbox::new(pool, OUTBOX_PARTITIONS), lease);
-        let provider = Provider::try_new(&self.config.provider, destination()).unwrap();
+        let provider = Provider::try_new(&self.config.provider, destination(self.attempt_ms)).unwrap();
         let backoff = Backoff::try_new(work.retry_min, work.retry_max).unwrap();
         (store.clone(), Worker::new(store, provider, Cards::new(bus), backoff, Metrics::new()))
     }
@@ -196,7 +199,7 @@ impl World {
     }
 
     pub async fn reconcile(&self, min_age: Duration) -> Report {
-        let provider = Provider::try_new(&self.config.provider, destination()).unwrap();
+        let provider = Provider::try_new(&self.config.provider, destination(self.attempt_ms)).unwrap();
         reconcile(self.database.pool(), &provider, min_age, Timestamp::now()).await.unwrap()
     }
 
@@ -213,10 +216,10 @@ impl World {
 
 type Running = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
-/// The provider, as the blueprint calls it, with less patience.
-fn destination<G>() -> Destination<G> {
+/// The provider, as the blueprint calls it, with another patience.
+fn destination<G>(attempt_ms: u64) -> Destination<G> {
     let blueprint = Blueprint::parse(IDENTITY.blueprint).unwrap();
-    let policy = DestinationPolicy { attempt_ms: 500, ..blueprint.calls["provider"].policy };
+    let policy = DestinationPolicy { attempt_ms, ..blueprint.calls["provider"].policy };
     Destination::try_new("provider", &policy, Clock::system()).unwrap()
 }
 
@@ -232,16 +235,16 @@ fn config(psp_url: &str) -> Config {
         },
         webhooks: WebhookSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            secret: Secret::new(WEBHOOK_SECRET),
+            secret: Secret::new(WEBHOOK_SECRET).into(),
             tolerance: Duration::from_secs(300),
         },
     }
 }
 
 async fn start_psp(database: &Database, webhook_url: &str) -> (Sim, String, Vec<AbortOnDropHandle<()>>) {
-    let webhooks = Target { url: webhook_url.parse().unwrap(), secret: Secret::new(WEBHOOK_SECRET) };
+    let webhooks = Target { url: webhook_url.parse().unwrap(), secret: Secret::new(WEBHOOK_SECRET).into() };
     let config = PspConfig {
-        api_key: Secret::new(API_KEY),
+        api_key: Secret::new(API_KEY).into(),
         tokens_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         tokens_url: None,
         webhooks: Some(webhooks),

@@ -40,7 +40,8 @@ async fn a_webhook_ends_the_wait_for_an_outcome() {
     // Without a webhook the next attempt would come in a minute, more or less.
     world.config.work.retry_min = Duration::from_secs(60);
     world.config.work.retry_max = Duration::from_secs(60);
-    world.set(Knobs { webhook_delay_ms: 500, webhook_duplicate_rate: 1.0, ..Knobs::default() });
+    // Long after the attempt whose reply is lost has put its row off.
+    world.set(Knobs { webhook_delay_ms: 3_000, webhook_duplicate_rate: 1.0, ..Knobs::default() });
     let _replica = world.replica("payments-1").await;
     let command = authorise(world.orders.place(Card::LostReply));
     reference(&world.orders.settle(&command).await);

@@ -42,7 +42,9 @@ pub fn images_are_of_this_version(rendering: &Rendering, code: &Code) -> Vec<Str
     for workload in &rendering.workloads {
         for one in workload.containers() {
             let image = one.container.image.clone().unwrap_or_default();
-            let tag = image.rsplit_once(':').map(|(_, tag)| tag).unwrap_or_default();
+            // A digest may follow: the version is still there to read.
+            let tagged = image.split('@').next().unwrap_or_default();
+            let tag = tagged.rsplit_once(':').map(|(_, tag)| tag).unwrap_or_default();
             match one.image_of_ours() {
                 Some(name) if name != "stampede" && !code.services.contains_key(name) => {
                     faults.push(format!("{}, image: nobody builds {image}", one.title()));

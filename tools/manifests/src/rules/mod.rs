@@ -21,7 +21,9 @@ pub use pods::{
     grace_is_longer_than_the_drain, probes_ask_three_questions, resources_are_asked_for_and_bounded,
 };
 pub use references::{secrets, whatever_is_there_is_used, whatever_is_used_is_there};
-pub use security::{containers_are_restricted, nobody_has_a_token};
+pub use security::{
+    containers_are_restricted, nobody_has_a_token, only_what_migrates_owns_the_schema, what_sells_goes_first,
+};
 pub use settings::{addresses_are_services, keys_are_read, ports_are_listeners, required_keys_are_set};
 
 use crate::{Code, Rendering};

@@ -1,6 +1,7 @@
 //! What a pod may not do.
 
-use crate::pod::{is_without_token, name_of};
+use crate::pod::{Source, is_without_token, name_of};
+use crate::rendering::title;
 use crate::{Code, Rendering};
 
 /// The user of our images.
@@ -66,4 +67,35 @@ pub fn nobody_has_a_token(rendering: &Rendering, _: &Code) -> Vec<String> {
         faults.push(format!("ServiceAccount/{name}, automountServiceAccountToken: it is not false"));
     }
     faults
+}
+
+/// What serves connects as a role that owns no table: the owner's password is in a Secret that only what migrates reads.
+pub fn only_what_migrates_owns_the_schema(rendering: &Rendering, _: &Code) -> Vec<String> {
+    let mut faults = Vec::new();
+    for one in rendering.workloads.iter().flat_map(|workload| workload.containers()) {
+        let variables = one.environment(rendering).unwrap_or_default();
+        let Some(Source::Secret(secret, _)) = variables.get("DATABASE_URL") else { continue };
+        if secret.ends_with("-migrate") != one.first {
+            faults.push(format!("{}, env DATABASE_URL: it is that of the Secret {secret}", one.title()));
+        }
+    }
+    faults
+}
+
+/// Where there may be too little room, what sells is not evicted for what looks on: services, NATS and Postgres have one class.
+pub fn what_sells_goes_first(rendering: &Rendering, code: &Code) -> Vec<String> {
+    let Some(class) = rendering.objects.iter().find(|object| object["kind"] == "PriorityClass") else {
+        let is_missing = rendering.name.starts_with("ha");
+        return is_missing.then(|| "PriorityClass: there is none".to_owned()).into_iter().collect();
+    };
+    let class = class["metadata"]["name"].as_str();
+    // The provider stands for somebody else.
+    let sells = |name: &str| name == "nats" || (code.services.contains_key(name) && name != "psp-sim");
+    let workloads = rendering.workloads.iter().filter(|workload| sells(&workload.name));
+    let classes = workloads.map(|workload| (workload.name.clone(), workload.pod().priority_class_name));
+    let clusters = rendering
+        .custom("Cluster")
+        .map(|cluster| (title(cluster), cluster["spec"]["priorityClassName"].as_str().map(str::to_owned)));
+    let all = classes.chain(clusters).filter(|(_, of)| of.as_deref() != class);
+    all.map(|(name, of)| format!("{name}, priorityClassName: {of:?}")).collect()
 }

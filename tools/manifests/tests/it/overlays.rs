@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use stampede_manifests::rules;
+use serde_json::Value;
+use stampede_manifests::{Rendering, rules};
 
 use crate::stage::{OVERLAYS, TOGETHER, holds, read, renderer, renderings, text};
 
@@ -28,6 +29,7 @@ rules_hold!(
     keys_are_read,
     nobody_has_a_token,
     only_two_doors_are_open,
+    only_what_migrates_owns_the_schema,
     policies_lead_somewhere,
     ports_are_listeners,
     probes_ask_three_questions,
@@ -37,6 +39,7 @@ rules_hold!(
     selectors_mean_pods,
     services_lead_to_ports,
     what_cannot_change_has_no_version,
+    what_sells_goes_first,
     whatever_is_used_is_there,
 );
 
@@ -95,6 +98,31 @@ fn secrets_are_those_of_the_table() {
     // A Secret of the type `kubernetes.io/basic-auth` always has a `username`.
     let idle: Vec<_> = documented.difference(&used).filter(|(_, key)| key != "username").collect();
     assert!(idle.is_empty(), "in the table of k8s/README.md, and nobody reads it: {idle:?}");
+}
+
+/// Every name that a backup needs to be written, and to be read again, is that of something there.
+#[test]
+fn a_backup_is_of_the_cluster_that_a_restore_reads() {
+    let text = text("ha", &["../overlays/ha/backup"]);
+    let rendering = Rendering::parse("ha + backup", &text).unwrap();
+    let one = |kind: &str| rendering.objects.iter().find(|object| object["kind"] == kind).unwrap();
+    let (cluster, store, backup) = (one("Cluster"), one("ObjectStore"), one("ScheduledBackup"));
+    let plugin = &cluster["spec"]["plugins"][0];
+    assert_eq!(plugin["isWALArchiver"], true, "without its log there is no moment but the backup's");
+    assert_eq!(plugin["parameters"]["barmanObjectName"], store["metadata"]["name"]);
+    assert_eq!(backup["spec"]["cluster"]["name"], cluster["metadata"]["name"]);
+    assert_eq!(backup["spec"]["pluginConfiguration"]["name"], plugin["name"]);
+
+    let restored: Value = serde_saphyr::from_str(&read("k8s/overlays/ha/backup/restore.yaml")).unwrap();
+    let (spec, origin) = (&restored["spec"], &restored["spec"]["externalClusters"][0]);
+    assert_eq!(spec["bootstrap"]["recovery"]["source"], origin["name"]);
+    assert_eq!(origin["plugin"]["name"], plugin["name"]);
+    assert_eq!(origin["plugin"]["parameters"]["barmanObjectName"], store["metadata"]["name"]);
+    assert_eq!(origin["plugin"]["parameters"]["serverName"], cluster["metadata"]["name"]);
+    assert_ne!(restored["metadata"]["name"], cluster["metadata"]["name"], "what is lost is not overwritten");
+    let connections = |spec: &Value| spec["postgresql"]["parameters"]["max_connections"].clone();
+    assert_eq!(spec["imageName"], cluster["spec"]["imageName"]);
+    assert_eq!(connections(spec), connections(&cluster["spec"]), "a restore needs as many");
 }
 
 #[test]

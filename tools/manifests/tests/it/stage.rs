@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use stampede_manifests::{Code, Kubectl, Renderer, Rendering, Rule};
 
 pub const OVERLAYS: [&str; 2] = ["kind", "ha"];
-const COMPONENTS: [&str; 5] = ["observability", "autoscaling-cpu", "autoscaling-queue", "ingress", "load"];
+const COMPONENTS: [&str; 6] =
+    ["observability", "autoscaling-cpu", "autoscaling-queue", "ingress", "load", "loadbalancer"];
 /// All that go together.
 pub const TOGETHER: [&str; 4] = ["observability", "autoscaling-cpu", "ingress", "load"];
 /// No component, but what two of them share.

@@ -11,8 +11,9 @@ use ring::hmac;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use stampede_contracts::{Code, Currency, Money, Problem, header};
-use stampede_service::Secret;
+use stampede_postgres::Failure;
 use stampede_service::extract::{Json, Path, Query};
+use stampede_service::{Rotating, Secret};
 
 use super::reply::{View, broken, performed, told};
 use crate::domain::Request;
@@ -24,7 +25,7 @@ const PAGE_DEFAULT: u16 = 500;
 const PAGE_MAX: u16 = 1_000;
 
 /// The routes of the API.
-pub fn router(provider: Provider, api_key: &Secret) -> Router {
+pub fn router(provider: Provider, api_key: &Rotating<Secret>) -> Router {
     Router::new()
         .route("/v1/authorisations", post(authorise))
         .route("/v1/authorisations/{id}/capture", post(capture))
@@ -42,6 +43,7 @@ pub fn router(provider: Provider, api_key: &Secret) -> Router {
 #[derive(Deserialize)]
 struct NewAuthorisation {
     card_token: String,
+    #[serde(deserialize_with = "stampede_contracts::whole::deserialize")]
     amount: i64,
     currency: Currency,
     reference: String,
@@ -78,6 +80,7 @@ async fn void(
 
 #[derive(Deserialize)]
 struct NewRefund {
+    #[serde(deserialize_with = "stampede_contracts::whole::deserialize")]
     amount: i64,
 }
 
@@ -126,7 +129,7 @@ async fn ledger(State(provider): State<Provider>, Query(page): Query<Page>) -> R
         Ok(None) => return Ok(broken()),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the ledger cannot be read");
-            return Err(Problem::new(Code::Internal));
+            return Err(Problem::new(Failure::of(&error).code()));
         }
     };
     let has_more = operations.len() > limit;
@@ -179,21 +182,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
 #[derive(Clone)]
 struct Guard {
     key: hmac::Key,
-    wanted: hmac::Tag,
+    wanted: Rotating<hmac::Tag>,
 }
 
 impl Guard {
-    fn new(api_key: &Secret) -> Self {
+    fn new(api_key: &Rotating<Secret>) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>());
-        let wanted = hmac::sign(&key, format!("Bearer {}", api_key.expose()).as_bytes());
+        let wanted = api_key.map(|it| hmac::sign(&key, format!("Bearer {}", it.expose()).as_bytes()));
         Self { key, wanted }
     }
 }
 
 async fn guard(State(guard): State<Guard>, request: HttpRequest, next: Next) -> Result<Response, Problem> {
     let shown = request.headers().get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
-    match hmac::verify(&guard.key, shown, guard.wanted.as_ref()) {
-        Ok(()) => Ok(next.run(request).await),
-        Err(_) => Err(Problem::new(Code::Unauthenticated).detail("the API key is not valid")),
+    let fits = |wanted: &hmac::Tag| hmac::verify(&guard.key, shown, wanted.as_ref()).is_ok();
+    if guard.wanted.iter().any(fits) {
+        Ok(next.run(request).await)
+    } else {
+        Err(Problem::new(Code::Unauthenticated).detail("the API key is not valid"))
     }
 }

@@ -85,6 +85,7 @@ async fn otherwise(reply: Reply) -> Response {
         Reply::Unknown => (StatusCode::NOT_FOUND, Json(json!({ "status": "unknown" }))).into_response(),
         Reply::OtherRequest => Problem::new(Code::KeyReused).into_response(),
         Reply::Full => Problem::new(Code::Busy).into_response(),
+        Reply::Unavailable => Problem::new(Code::Unavailable).into_response(),
         Reply::Broken => broken(),
         Reply::Silence => {
             tokio::time::sleep(SILENCE).await;

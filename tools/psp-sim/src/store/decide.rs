@@ -1,9 +1,8 @@
 //! What the ledger says about a request, locked while it is decided.
 
-use sqlx::PgConnection;
-
 use crate::card::Card;
 use crate::domain::{self, Authorisation, Capture, Decision, Request, Status};
+use stampede_postgres::PgConnection;
 
 /// Reads what a decision needs, locks it until the end of the transaction, and decides.
 pub(super) async fn decide(

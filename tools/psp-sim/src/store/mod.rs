@@ -4,7 +4,7 @@ mod decide;
 mod row;
 mod webhook;
 
-use sqlx::{Connection, PgConnection, PgPool};
+use stampede_postgres::{PgConnection, PgPool, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -53,7 +53,7 @@ impl Store {
             // Nothing that was decided before says anything about it, so there is nothing to lock.
             return write(&mut connection, key, request, tell_at).await;
         }
-        let mut tx = connection.begin().await?;
+        let mut tx = Transaction::begin(connection).await?;
         let performed = write(&mut tx, key, request, tell_at).await?;
         tx.commit().await?;
         Ok(performed)
@@ -64,7 +64,7 @@ impl Store {
     /// # Errors
     /// Of the database.
     pub async fn find(&self, key: &str) -> Result<Option<Operation>, sqlx::Error> {
-        find(&mut *self.pool.acquire().await?, key).await
+        find(&mut self.pool.acquire().await?, key).await
     }
 
     /// Makes sure that nothing happens under a key from now on, or says what has happened.

@@ -6,7 +6,7 @@ use stampede_contracts::api::{TEST_CARDS, TestCards};
 use stampede_psp_sim::app;
 use stampede_psp_sim::card::Card;
 
-use crate::support::{client, serve, sim};
+use crate::support::{API_KEY, NEXT_API_KEY, client, serve, sim};
 
 #[tokio::test]
 async fn without_the_api_key_nothing_is_told() {
@@ -17,6 +17,15 @@ async fn without_the_api_key_nothing_is_told() {
             request = request.bearer_auth(key);
         }
         assert_eq!(request.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "{key:?}");
+    }
+}
+
+#[tokio::test]
+async fn both_keys_are_taken_while_one_replaces_the_other() {
+    let sim = sim().await;
+    for key in [API_KEY, NEXT_API_KEY] {
+        let answer = client().get(format!("{}/v1/ledger", sim.url)).bearer_auth(key).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{key}");
     }
 }
 

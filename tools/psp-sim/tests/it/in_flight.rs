@@ -6,17 +6,26 @@ use reqwest::StatusCode;
 use stampede_psp_sim::card::Card;
 use stampede_psp_sim::knobs::Knobs;
 use stampede_testkit::eventually;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::support::{PATIENCE, sim, sim_with};
+use crate::support::{PATIENCE, Sim, sim, sim_with};
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Requests an authorisation and hangs up as soon as it is in flight.
+async fn hang_up_in_flight(sim: &Sim, token: &str) {
+    tokio::select! {
+        // It may have landed before anybody looked.
+        answer = sim.authorise("k1", token) => drop(answer),
+        () = eventually(PATIENCE, async || sim.provider.is_in_flight("k1")) => {}
+    }
+}
 
 #[tokio::test]
 async fn a_charge_lands_after_a_look_up_found_nothing() {
     let sim = sim_with(10 * SECOND, None).await;
     let token = Card::Late.token();
-    timeout(SECOND / 5, sim.authorise("k1", &token)).await.unwrap_err();
+    hang_up_in_flight(&sim, &token).await;
     assert_eq!(sim.look_up("k1").await.status, StatusCode::NOT_FOUND);
 
     eventually(PATIENCE, async || sim.look_up("k1").await.status == StatusCode::OK).await;
@@ -33,7 +42,7 @@ async fn a_late_charge_lands_also_when_nobody_looks() {
 
 #[tokio::test]
 async fn cancelling_a_key_in_flight_keeps_it_from_landing() {
-    let sim = sim().await;
+    let sim = sim_with(2 * SECOND, None).await;
     let token = Card::Late.token();
     let (lost, cancelled) = tokio::join!(sim.authorise("k1", &token), async {
         eventually(PATIENCE, async || sim.provider.is_in_flight("k1")).await;
@@ -48,7 +57,7 @@ async fn cancelling_a_key_in_flight_keeps_it_from_landing() {
 
 #[tokio::test]
 async fn a_slow_card_is_unknown_until_it_is_done_and_a_repeat_joins() {
-    let sim = sim().await;
+    let sim = sim_with(2 * SECOND, None).await;
     let token = Card::Slow.token();
     let started = Instant::now();
     let (first, repeat) = tokio::join!(sim.authorise("k1", &token), async {
@@ -57,8 +66,8 @@ async fn a_slow_card_is_unknown_until_it_is_done_and_a_repeat_joins() {
         sim.authorise("k1", &token).await
     });
     assert_eq!(first.unwrap(), repeat.unwrap());
-    assert!(started.elapsed() >= SECOND * 8 / 10, "slow, and within the time in flight");
-    assert!(started.elapsed() < SECOND * 8 / 5, "the repeat does not begin anew");
+    assert!(started.elapsed() >= SECOND * 8 / 5, "slow, and within the time in flight");
+    assert!(started.elapsed() < SECOND * 16 / 5, "the repeat does not begin anew");
 }
 
 #[tokio::test]
@@ -76,7 +85,7 @@ async fn nothing_lands_after_the_time_in_flight() {
 async fn who_hangs_up_does_not_stop_what_was_asked() {
     let sim = sim().await;
     sim.set(Knobs { latency_ms: 200, ..Knobs::default() });
-    timeout(Duration::from_millis(100), sim.authorise("k1", &Card::Works.token())).await.unwrap_err();
+    hang_up_in_flight(&sim, &Card::Works.token()).await;
     sim.set(Knobs::default());
     eventually(PATIENCE, async || sim.look_up("k1").await.text("status") == "authorised").await;
 }

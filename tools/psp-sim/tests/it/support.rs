@@ -12,15 +12,16 @@ use stampede_psp_sim::config::Config;
 use stampede_psp_sim::knobs::Knobs;
 use stampede_psp_sim::provider::Provider;
 use stampede_psp_sim::webhooks::Target;
-use stampede_service::Secret;
 use stampede_testkit::{Database, fresh_database};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// Longer than anything that is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-const API_KEY: &str = "sk_test";
+pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const API_KEY: &str = "sk_test";
+/// What replaces it.
+pub const NEXT_API_KEY: &str = "sk_next";
 
 /// A running simulator.
 pub struct Sim {
@@ -52,7 +53,7 @@ pub async fn sim_with(max_in_flight: Duration, webhooks: Option<Target>) -> Sim 
     install_crypto();
     let database = fresh_database("psp", &MIGRATOR).await;
     let config = Config {
-        api_key: Secret::new(API_KEY),
+        api_key: format!("{API_KEY},{NEXT_API_KEY}").parse().unwrap(),
         tokens_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         tokens_url: None,
         webhooks,

@@ -12,13 +12,14 @@ use serde_json::Value;
 use stampede_psp_sim::card::Card;
 use stampede_psp_sim::knobs::Knobs;
 use stampede_psp_sim::webhooks::{Target, sign};
-use stampede_service::Secret;
+use stampede_service::{Rotating, Secret};
 use stampede_testkit::eventually;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{PATIENCE, Sim, serve, sim_with};
 
 const SECRET: &str = "whisper";
+const NEXT_SECRET: &str = "the next one";
 
 /// A merchant that refuses each event as often as it was told to before it takes it.
 #[derive(Clone, Default)]
@@ -32,7 +33,8 @@ async fn receive(State(merchant): State<Merchant>, headers: HeaderMap, body: Str
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     let id = header("webhook-id");
     let timestamp = header("webhook-timestamp").parse().unwrap();
-    assert_eq!(header("webhook-signature"), sign(SECRET, &id, timestamp, &body));
+    let signatures = [SECRET, NEXT_SECRET].map(|secret| sign(secret, &id, timestamp, &body));
+    assert_eq!(header("webhook-signature"), signatures.join(" "), "one by each, while it is replaced");
     let mut refused = merchant.refused.lock().unwrap();
     let count = refused.entry(id).or_default();
     if *count < merchant.refusals {
@@ -45,7 +47,10 @@ async fn receive(State(merchant): State<Merchant>, headers: HeaderMap, body: Str
 
 async fn sim_for(merchant: Merchant) -> (Sim, AbortOnDropHandle<()>) {
     let (url, server) = serve(Router::new().route("/hooks", post(receive)).with_state(merchant)).await;
-    let target = Target { url: format!("{url}/hooks").parse().unwrap(), secret: Secret::new(SECRET) };
+    let target = Target {
+        url: format!("{url}/hooks").parse().unwrap(),
+        secret: Rotating { current: Secret::new(SECRET), others: vec![Secret::new(NEXT_SECRET)] },
+    };
     (sim_with(Duration::from_secs(1), Some(target)).await, server)
 }
 

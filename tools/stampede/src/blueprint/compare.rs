@@ -241,7 +241,7 @@ impl One<'_> {
         let mut takes = BTreeSet::new();
         let mut replays = BTreeSet::new();
         for (stream, entry) in &self.blueprint.streams {
-            publishes.extend(entry.publishes.iter().map(|subject| wide(subject)));
+            publishes.extend(entry.publishes.iter().map(|subject| published(subject)));
             takes.extend(entry.takes.iter().map(|consumer| format!("{stream} {consumer}")));
             if !entry.replays.is_empty() {
                 replays.insert(stream.clone());
@@ -250,8 +250,7 @@ impl One<'_> {
         let rights = user.publish.iter();
         let allowed =
             rights.filter(|right| ["evt.", "cmd.", "dlq."].iter().any(|begin| right.starts_with(begin)));
-        let allowed = allowed.map(|right| wide(right)).collect();
-        let publishes = publishes.into_iter().collect();
+        let allowed = allowed.map(|right| published(right)).collect();
         self.same("published subject", &publishes, &allowed, "[streams]");
 
         let bound = CONSUMERS.iter().filter(|consumer| consumer.service == self.name);
@@ -267,18 +266,24 @@ impl One<'_> {
             .filter(|consumer| consumer.service == self.name)
             .map(|consumer| consumer.stream)
             .collect();
-        let readers = readers.filter(|stream| !stream.starts_with("KV_") && !taken.contains(stream));
+        // Who publishes to a stream may look up the last message of its own there.
+        let own =
+            |stream: &str| self.blueprint.streams.get(stream).is_some_and(|own| !own.publishes.is_empty());
+        let readers =
+            readers.filter(|stream| !stream.starts_with("KV_") && !taken.contains(stream) && !own(stream));
         let readers = readers.map(str::to_owned).collect();
         self.same("replayed stream", &replays, &readers, "[streams]");
 
-        let asked: BTreeSet<String> = user
-            .publish
-            .iter()
-            .filter_map(|right| right.strip_prefix("rpc."))
-            .filter_map(|right| right.split('.').next().map(str::to_owned))
-            .collect();
+        // A right names the function, whatever stands between it and the service.
+        let asked = user.publish.iter().filter_map(|right| {
+            let (service, rest) = right.strip_prefix("rpc.")?.split_once('.')?;
+            Some(format!("{service} {}", rest.rsplit('.').next()?))
+        });
+        let asked = asked.collect();
         let calls = self.blueprint.calls.iter().filter(|(_, call)| call.via == Via::Rpc);
-        let calls = calls.map(|(name, _)| name.clone()).collect();
+        let calls = calls
+            .flat_map(|(name, call)| call.functions.keys().map(move |function| format!("{name} {function}")))
+            .collect();
         self.same("right to call", &calls, &asked, "[calls]");
         self.events();
     }
@@ -321,9 +326,12 @@ impl One<'_> {
     }
 }
 
-/// Rights are given by service, entries say noun and version: both are compared by the part they have in common.
-fn wide(subject: &str) -> String {
-    subject.split('.').take(2).collect::<Vec<_>>().join(".")
+/// Rights and entries are the same subjects; only of dead letters a right says also whose, and an entry does not.
+fn published(subject: &str) -> String {
+    match subject.strip_prefix("dlq.").and_then(|rest| rest.split('.').next()) {
+        Some(service) => format!("dlq.{service}"),
+        None => subject.to_owned(),
+    }
 }
 
 #[cfg(test)]

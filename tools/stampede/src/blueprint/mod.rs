@@ -3,6 +3,7 @@
 mod code;
 mod compare;
 mod contracts;
+mod locks;
 mod picture;
 mod system;
 mod table;
@@ -10,6 +11,7 @@ mod table;
 pub(crate) use code::Code;
 pub(crate) use compare::violations;
 pub(crate) use contracts::Contracts;
+pub(crate) use locks::locks;
 pub(crate) use picture::picture;
 pub(crate) use system::System;
 pub(crate) use table::{calls, table};

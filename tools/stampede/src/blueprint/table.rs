@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use stampede_blueprint::{Access, Call, Via, Way};
+use stampede_blueprint::{Access, Call, Way};
 use stampede_resilience::{DestinationPolicy, Stack};
 
 use super::System;
@@ -60,8 +60,7 @@ fn call_row(caller: &str, name: &str, call: &Call) -> Vec<String> {
         call.functions.iter().map(|(function, fallback)| format!("{function} → {}", fallback.as_str()));
     let DestinationPolicy { stack, deadline_ms, attempt_ms, retry, hedge, budget, breaker, bulkhead } =
         call.policy;
-    let is_repeated = matches!(call.via, Via::Rpc) || (call.via == Via::Http && call.service.is_none());
-    let repeated = |text: String| if is_repeated { text } else { "once".to_owned() };
+    let repeated = |text: String| if call.is_repeated() { text } else { "once".to_owned() };
     let time = if stack == Stack::On {
         format!("{} each, {} in all", millis(attempt_ms), millis(deadline_ms))
     } else {

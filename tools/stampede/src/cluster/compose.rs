@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{environment, nats_passwords, roles};
+use super::{environment, migrations, nats_passwords, roles};
 use crate::infra::postgres::SUPERUSER;
 use crate::provision::OPERATOR;
 use crate::secrets::Secrets;
@@ -24,6 +24,9 @@ pub(crate) fn write(folder: &Path, secrets: &Secrets) -> Result<()> {
     make(&passwords, 0o755)?;
     for service in SERVICES {
         put(&folder.join(format!("{}.env", service.name)), OURS, &lines(environment(service, secrets)?))?;
+        if let Some(pairs) = migrations(service, secrets)? {
+            put(&folder.join(format!("{}-migrate.env", service.name)), OURS, &lines(pairs))?;
+        }
     }
     let operator = lines(vec![("NATS_PASSWORD", secrets.nats_password(OPERATOR)?)]);
     put(&folder.join("provision.env"), OURS, &operator)?;
@@ -31,7 +34,7 @@ pub(crate) fn write(folder: &Path, secrets: &Secrets) -> Result<()> {
     put(&folder.join("postgres.env"), OURS, &superuser)?;
     put(&folder.join("passwords.conf"), MOUNTED, &nats_passwords(secrets)?)?;
     for role in roles() {
-        put(&passwords.join(role), MOUNTED, &secrets.postgres_password(role)?)?;
+        put(&passwords.join(&role), MOUNTED, &secrets.postgres_password(&role)?)?;
     }
     Ok(())
 }
@@ -59,6 +62,7 @@ fn set(path: &Path, mode: u32) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::scratch::Scratch;
+    use crate::services::databases;
     use crate::state::StateDir;
 
     #[test]
@@ -81,8 +85,8 @@ mod tests {
         let files = fs::read_dir(&folder).unwrap().count();
         assert_eq!(
             files,
-            SERVICES.len() + 4,
-            "a file a service, provision, postgres, passwords of NATS and Postgres"
+            SERVICES.len() + databases().len() + 4,
+            "a file a service and one for its migrations, provision, postgres, passwords of NATS and Postgres"
         );
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use super::{database_url, environment, nats_passwords, roles, routes};
+use super::{database_url, environment, migrations, nats_passwords, roles, routes};
 use crate::infra::postgres::{SUPERUSER, VERIFIER};
 use crate::provision::OPERATOR;
 use crate::secrets::Secrets;
@@ -26,6 +26,9 @@ pub(crate) fn manifests(secrets: &Secrets) -> anyhow::Result<Vec<Secret>> {
     let mut all = Vec::new();
     for service in SERVICES {
         all.push(Secret::opaque(service.name, environment(service, secrets)?));
+        if let Some(pairs) = migrations(service, secrets)? {
+            all.push(Secret::opaque(&format!("{}-migrate", service.name), pairs));
+        }
     }
     let operator = || secrets.nats_password(OPERATOR);
     all.push(Secret::opaque("provision", vec![("NATS_PASSWORD", operator()?)]));
@@ -42,7 +45,7 @@ pub(crate) fn manifests(secrets: &Secrets) -> anyhow::Result<Vec<Secret>> {
         ],
     ));
     for role in roles() {
-        all.push(Secret::account(&format!("postgres-{}", role.replace('_', "-")), role, secrets)?);
+        all.push(Secret::account(&format!("postgres-{}", role.replace('_', "-")), &role, secrets)?);
     }
     all.push(Secret::account("postgres-superuser", SUPERUSER, secrets)?);
     Ok(all)
@@ -102,6 +105,12 @@ mod tests {
         let role = &all["postgres-psp-sim"];
         let url = format!("postgres://psp_sim:{}@postgres:5432/psp_sim?sslmode=disable", role["password"]);
         assert_eq!((role["username"].as_str(), of("psp-sim", "DATABASE_URL")), ("psp_sim", url));
+        let owners = format!("postgres://orders_owner:{}@", all["postgres-orders-owner"]["password"]);
+        assert!(of("orders-migrate", "DATABASE_URL").starts_with(&owners));
+        assert!(
+            !of("orders", "DATABASE_URL").contains("owner"),
+            "what serves knows no password of what owns"
+        );
         let line = format!("PASSWORD_orders: \"{}\"\n", of("orders", "NATS_PASSWORD"));
         assert!(of("nats-passwords", "passwords.conf").contains(&line));
         assert_eq!(of("provision", "NATS_PASSWORD"), of("load", "NATS_PASSWORD"));

@@ -21,6 +21,12 @@ const ROUTE: &str = "route";
 /// Servers of the cluster that `k8s/overlays/ha` runs.
 const NATS_SERVERS: usize = 3;
 
+/// The secret environment of whoever migrates a service's database.
+fn migrations(service: &Service, secrets: &Secrets) -> anyhow::Result<Option<Vec<(&'static str, String)>>> {
+    let url = |database| database_url(&services::owner(database), database, secrets);
+    Ok(service.database.map(url).transpose()?.map(|url| vec![("DATABASE_URL", url)]))
+}
+
 /// The secret environment of a service.
 fn environment(service: &Service, secrets: &Secrets) -> anyhow::Result<Vec<(&'static str, String)>> {
     let mut pairs = env::secret(service, secrets)?;
@@ -36,8 +42,10 @@ fn database_url(role: &str, database: &str, secrets: &Secrets) -> anyhow::Result
 }
 
 /// Everybody who has a password in Postgres.
-fn roles() -> impl Iterator<Item = &'static str> {
-    services::databases().into_iter().chain([VERIFIER])
+fn roles() -> Vec<String> {
+    let databases = services::databases();
+    let owners = databases.iter().map(|database| services::owner(database));
+    owners.chain(databases.iter().chain([&VERIFIER]).map(|role| (*role).to_owned())).collect()
 }
 
 /// How the servers of NATS find each other; only where there are several.

@@ -2,17 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use clap::Args;
 use reqwest::StatusCode;
 use stampede_contracts::{
-    SectionId,
+    HoldId, LobbyTicket, SectionId,
     api::{self, NewHold, OrderState, PlaceState, ShowSummary},
     signed::{TicketCode, VerifyingKey},
 };
 
 use crate::client::{Client, With, new_key, new_order};
+use crate::signals::Signals;
+use crate::{http, progress};
 
 /// Longest wait in the lobby and for a pending order.
 const WAIT_MAX: Duration = Duration::from_secs(120);
@@ -22,7 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(120);
 #[group(skip)]
 pub struct Buy {
     /// The gateway; without it, the one that `up` started.
-    #[arg(long)]
+    #[arg(long, value_parser = http::base_url)]
     pub url: Option<String>,
     /// Slug or id of the show; without it, the first that can be bought.
     #[arg(long)]
@@ -43,7 +45,7 @@ pub struct Buy {
     #[arg(long, default_value = "ada@example.org")]
     pub email: String,
     /// Where card tokens are given out; without it, where the gateway says.
-    #[arg(long, value_name = "URL", env = "TOKENS_URL")]
+    #[arg(long, value_name = "URL", env = "TOKENS_URL", value_parser = http::base_url)]
     pub tokens_url: Option<String>,
     /// Cancel the order afterwards.
     #[arg(long)]
@@ -57,36 +59,74 @@ struct Teller {
 
 impl Teller {
     fn tell(&self, step: &str, what: impl std::fmt::Display) {
-        println!("{:>7.3} s  {step:<9} {what}", self.started.elapsed().as_secs_f64());
+        progress::say(format_args!("{:>7.3} s  {step:<9} {what}", self.started.elapsed().as_secs_f64()));
+    }
+}
+
+/// What a purchase that ends early gives back.
+#[derive(Default)]
+struct Open {
+    token: String,
+    place: Option<LobbyTicket>,
+    hold: Option<HoldId>,
+}
+
+impl Open {
+    /// Nobody else could have the seats or the slot until they expire.
+    async fn give_back(&self, client: &Client, teller: &Teller) {
+        if let Some(hold) = self.hold {
+            let released = client.release(hold, &self.token).await.and_then(|reply| reply.success());
+            match released {
+                Ok(()) => teller.tell("hold", "released"),
+                Err(error) => teller.tell("hold", format!("not released: {error:#}")),
+            }
+        }
+        if let Some(place) = self.place {
+            let left = client.leave(place, &self.token).await.and_then(|reply| reply.success());
+            if left.is_ok() {
+                teller.tell("lobby", "left");
+            }
+        }
     }
 }
 
 impl Buy {
-    /// Buys at `url`.
+    /// Buys at `url`. A purchase that ends early, because of an error or a signal, gives back what it holds.
     ///
     /// # Errors
     /// When a step did not go as it should; the message says which and why.
     pub async fn run(&self, url: &str) -> Result<()> {
         let client = Client::new(url)?;
         let teller = Teller { started: Instant::now() };
+        let mut signals = Signals::listen()?;
+        let mut open = Open::default();
+        let bought = tokio::select! {
+            bought = self.steps(&client, &teller, &mut open) => bought,
+            () = signals.next() => Err(anyhow!("interrupted")),
+        };
+        if bought.is_err() {
+            open.give_back(&client, &teller).await;
+        }
+        bought
+    }
 
-        let summary = self.choose_show(&client).await?;
+    async fn steps(&self, client: &Client, teller: &Teller, open: &mut Open) -> Result<()> {
+        let summary = self.choose_show(client).await?;
         let show: api::Show = client.show(summary.show_id, With::default()).await?.json()?;
         teller.tell("show", format!("{} at {}, {}", summary.title, summary.venue.name, summary.starts_at));
         let section = self.choose_section(&show)?;
 
         let session: api::Session = client.session(None).await?.json()?;
         teller.tell("session", format!("until {}", session.expires_at));
-        let pass = if summary.lobby {
-            Some(wait_in_lobby(&client, &summary, &session.token, &teller).await?)
-        } else {
-            None
-        };
+        open.token.clone_from(&session.token);
+        let pass =
+            if summary.lobby { Some(wait_in_lobby(client, &summary, open, teller).await?) } else { None };
 
         let (key, wish) =
             (new_key(), NewHold { section: Some(section), quantity: Some(self.quantity), seats: None });
         let with = With::token(&session.token).key(&key).pass(pass.as_deref());
         let hold: api::Hold = client.hold(summary.show_id, &wish, with).await?.json().context("no seats")?;
+        open.hold = Some(hold.hold_id);
         teller.tell("hold", format!("{} for {}, until {}", seats(&hold.seats), hold.total, hold.expires_at));
 
         let tokens_url = client.tokens_url(self.tokens_url.as_deref()).await?;
@@ -107,10 +147,11 @@ impl Buy {
         let secret = order.order_secret.clone();
         teller.tell("order", format!("{} {}", order.order_id, order.state.as_str()));
         if reply.status == StatusCode::ACCEPTED {
-            order = wait_for_order(&client, &order, &session.token, &teller).await?;
+            order = wait_for_order(client, &order, &session.token, teller).await?;
         }
         ensure!(order.state == OrderState::Confirmed, "the order ended as {}", order.state.as_str());
 
+        *open = Open::default();
         let keys = client.ticket_keys().await?;
         for ticket in &order.tickets {
             check_ticket(ticket, &keys)?;
@@ -133,16 +174,11 @@ impl Buy {
         // Read once more: the mail may have gone out since.
         let order: api::Order =
             client.read_order(order.order_id, With::token(&session.token)).await?.json()?;
-        println!("\ntrace     {}", trace.or(order.trace_id).unwrap_or_default());
-        println!("timeline");
+        progress::say(format_args!("\ntrace     {}", trace.or(order.trace_id).unwrap_or_default()));
+        progress::say("timeline");
         for entry in &order.timeline {
-            println!(
-                "  {}  {:<10} {:<9} {}",
-                entry.at,
-                entry.step,
-                entry.state,
-                entry.detail.as_deref().unwrap_or_default()
-            );
+            let detail = entry.detail.as_deref().unwrap_or_default();
+            progress::say(format_args!("  {}  {:<10} {:<9} {detail}", entry.at, entry.step, entry.state));
         }
         Ok(())
     }
@@ -180,9 +216,15 @@ fn seats(labels: &[stampede_contracts::inventory::SeatLabel]) -> String {
     labels.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-async fn wait_in_lobby(client: &Client, show: &ShowSummary, token: &str, teller: &Teller) -> Result<String> {
+async fn wait_in_lobby(
+    client: &Client,
+    show: &ShowSummary,
+    open: &mut Open,
+    teller: &Teller,
+) -> Result<String> {
     let mut place: api::Place =
-        client.join(show.show_id, token).await?.json().context("no place in the lobby")?;
+        client.join(show.show_id, &open.token).await?.json().context("no place in the lobby")?;
+    open.place = Some(place.lobby_ticket);
     let mut told = None;
     let until = Instant::now() + WAIT_MAX;
     loop {
@@ -198,7 +240,7 @@ async fn wait_in_lobby(client: &Client, show: &ShowSummary, token: &str, teller:
         }
         ensure!(Instant::now() < until, "still in the lobby after {} s", WAIT_MAX.as_secs());
         tokio::time::sleep(Duration::from_millis(place.poll_after_ms.into())).await;
-        place = client.place(place.lobby_ticket, token).await?.json()?;
+        place = client.place(place.lobby_ticket, &open.token).await?.json()?;
     }
 }
 

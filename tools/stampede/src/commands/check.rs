@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::blueprint::made;
-use crate::blueprint::{Code, Contracts, System, violations};
+use crate::blueprint::{Code, Contracts, System, locks, violations};
 use crate::{progress, state};
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
@@ -16,6 +16,9 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let code = system.services.iter().map(|(name, service)| Ok((name.clone(), Code::read(&service.folder)?)));
     let code = code.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
     let mut broken = violations(&system, &contracts, &code);
+    for (name, service) in &system.services {
+        broken.extend(locks(name, &service.folder)?);
+    }
     for (path, meant) in made(&system) {
         if fs::read_to_string(workspace.join(path)).unwrap_or_default() != meant {
             broken.push(format!(

@@ -3,18 +3,13 @@
 use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
-use crate::layers::{self, Metadata};
-use crate::{cargo, progress, state};
+use crate::{cargo, layers, progress, state};
 
 pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let workspace = state::workspace().context("not inside a checkout of Stampede")?;
-    let mut command = cargo::cargo();
-    command.args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(&workspace);
-    let output = command.output().await.context("cargo cannot be started")?;
-    ensure!(output.status.success(), "cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    let metadata = cargo::metadata(&workspace).await?;
     let path = workspace.join("libs/edges.toml");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let edges = layers::read_edges(&text)?;

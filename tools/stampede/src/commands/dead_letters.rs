@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use stampede_bus::{Bus, DeadLetter, PublishError, ReplayError, Replayed};
 use stampede_contracts::topology::CONSUMERS;
 
-use crate::cli::Place;
+use crate::cli::Operated;
+use crate::commands::kind::forward::Forward;
 use crate::progress;
 
 /// Letters read at once when all are to be sent again.
@@ -36,7 +37,7 @@ pub(crate) enum DeadLetters {
 #[derive(Debug, Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    place: Place,
+    operated: Operated,
     /// Only those of one consumer, for example notify
     #[arg(long, value_name = "NAME", value_parser = consumer)]
     consumer: Option<String>,
@@ -49,7 +50,7 @@ pub(crate) struct List {
 #[command(group = clap::ArgGroup::new("which").required(true).args(["sequences", "all"]))]
 pub(crate) struct Replay {
     #[command(flatten)]
-    place: Place,
+    operated: Operated,
     /// Their numbers, as `list` shows them
     #[arg(value_name = "SEQUENCE")]
     sequences: Vec<u64>,
@@ -76,7 +77,7 @@ impl DeadLetters {
 
 impl List {
     async fn run(self) -> Result<ExitCode> {
-        let bus = connect(&self.place).await?;
+        let (bus, _forward) = connect(&self.operated).await?;
         let consumer = self.consumer.as_deref();
         // One more than is shown says whether there are more.
         let mut letters = bus.dead_letters(consumer, 0, self.limit.saturating_add(1)).await?;
@@ -97,7 +98,7 @@ impl List {
 
 impl Replay {
     async fn run(self) -> Result<ExitCode> {
-        let bus = connect(&self.place).await?;
+        let (bus, _forward) = connect(&self.operated).await?;
         let mut round = Round::default();
         if self.all {
             let consumer = self.consumer.as_deref();
@@ -175,8 +176,8 @@ impl Round {
     }
 }
 
-async fn connect(place: &Place) -> Result<Bus> {
-    place.bus("dead-letters").await.context("dead letters lie in NATS")
+async fn connect(operated: &Operated) -> Result<(Bus, Option<Forward>)> {
+    operated.bus("dead-letters").await.context("dead letters are in NATS")
 }
 
 fn consumer(name: &str) -> Result<String> {

@@ -7,14 +7,17 @@ use clap::{ArgAction, Args};
 use indicatif::{ProgressBar, ProgressStyle};
 use stampede_contracts::Timestamp;
 
-use crate::load::{self, Habits, Outcome, Plan};
+use crate::load::{self, Habits, Outcome, Plan, Stop};
+use crate::secrets::current;
+use crate::signals::Signals;
+use crate::{http, progress};
 
 /// Send a stampede of buyers: open loop, whole journeys.
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct Load {
     /// The gateway; without it, the one that `up` started.
-    #[arg(long)]
+    #[arg(long, value_parser = http::base_url)]
     pub url: Option<String>,
     /// Buyers in all, at most.
     #[arg(long, default_value_t = 1_000)]
@@ -38,10 +41,10 @@ pub struct Load {
     #[arg(long, default_value_t = 20_000)]
     pub in_flight_max: usize,
     /// Operator's token: lifts the limit of sessions an address. Without it, the one of the running `up`.
-    #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true, value_parser = current)]
     pub operator_token: Option<String>,
     /// Where card tokens are given out; without it, where the gateway says.
-    #[arg(long, value_name = "URL", env = "TOKENS_URL")]
+    #[arg(long, value_name = "URL", env = "TOKENS_URL", value_parser = http::base_url)]
     pub tokens_url: Option<String>,
     /// Where everything is written down that buyers were told.
     #[arg(long)]
@@ -60,7 +63,7 @@ impl Load {
     /// # Errors
     /// When the target is refused or cannot be reached, or when an answer was wrong or missing.
     pub async fn run(self, url: &str, operator_token: Option<String>, state: &std::path::Path) -> Result<()> {
-        load::check_loopback(url, self.allow_remote)?;
+        let mut signals = Signals::listen()?;
         let name = format!("history/{}.jsonl", Timestamp::now().to_string().replace(':', "-"));
         let plan = Plan {
             url: url.to_owned(),
@@ -74,27 +77,41 @@ impl Load {
             operator_token: self.operator_token.or(operator_token),
             tokens_url: self.tokens_url,
             history: self.history.unwrap_or_else(|| state.join(name)),
+            allow_remote: self.allow_remote,
         };
         let bar = progress_bar(plan.buyers);
         let mut lines_after = 5;
-        let summary = load::run(plan, |report, elapsed| {
+        let stop = Stop::default();
+        let running = load::run(plan, &stop, |report, elapsed| {
             bar.set_message(report.line(elapsed));
             bar.tick();
             // Without a terminal a line every five seconds shows that it is alive.
             if bar.is_hidden() && elapsed.as_secs() >= lines_after {
                 lines_after = elapsed.as_secs() + 5;
-                println!("{}", report.line(elapsed));
+                progress::say(report.line(elapsed));
             }
-        })
-        .await?;
+        });
+        let mut running = std::pin::pin!(running);
+        let mut interrupted = false;
+        let summary = loop {
+            tokio::select! {
+                summary = &mut running => break summary?,
+                () = signals.next() => {
+                    interrupted = true;
+                    stop.request();
+                    bar.suspend(|| progress::note("no more buyers arrive; those in flight finish (again: stop now)"));
+                }
+            }
+        };
         bar.finish_and_clear();
-        println!("{summary}");
+        progress::say(&summary);
         if let Some(path) = self.summary {
             let json = serde_json::to_string_pretty(&summary)?;
             std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
         }
         let bad = summary.count(Outcome::Wrong) + summary.count(Outcome::Silence);
         ensure!(bad == 0, "{bad} buyers got a wrong answer or none");
+        ensure!(!interrupted, "interrupted before all buyers had arrived");
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod blueprint;
 pub(crate) mod buy;
+pub(crate) mod chaos;
 pub(crate) mod check;
 pub(crate) mod check_layers;
 pub(crate) mod dead_letters;

@@ -8,18 +8,20 @@ use async_nats::jetstream::kv::Store;
 use clap::{Args, Subcommand};
 use futures::TryStreamExt;
 use serde_json::{Map, Value};
-use stampede_blueprint::{Call, patched};
+use stampede_blueprint::Call;
+use stampede_bus::Bus;
 use stampede_contracts::topology::POLICIES;
 
 use crate::blueprint::{System, calls};
-use crate::cli::Place;
+use crate::cli::Operated;
+use crate::commands::kind::forward::Forward;
 use crate::{progress, state};
 
 /// What to do with policies.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policies {
     /// Show all that are in force, and what was replaced.
-    List(Place),
+    List(Operated),
     /// Replace numbers of one, for example: set gateway.orders bulkhead.places=8 attempt_ms=2000
     ///
     /// Running replicas follow within a moment, later ones when they start. `stack=off` leaves all layers out.
@@ -31,7 +33,7 @@ pub(crate) enum Policies {
 #[derive(Debug, Args)]
 pub(crate) struct Set {
     #[command(flatten)]
-    place: Place,
+    operated: Operated,
     /// Whose policy, as `list` shows it
     #[arg(value_name = "SERVICE.DESTINATION")]
     which: String,
@@ -43,7 +45,7 @@ pub(crate) struct Set {
 #[derive(Debug, Args)]
 pub(crate) struct Reset {
     #[command(flatten)]
-    place: Place,
+    operated: Operated,
     /// Whose policy, as `list` shows it
     #[arg(value_name = "SERVICE.DESTINATION")]
     which: String,
@@ -61,13 +63,19 @@ impl Policies {
         let workspace = state::workspace().context("not inside a checkout of Stampede")?;
         let system = System::read(&workspace)?;
         match self {
-            Self::List(place) => list(system, &open(place).await?).await?,
-            Self::Set(Set { place, which, fields }) => {
-                set(call(&system, which)?, &open(place).await?, which, fields).await?;
+            Self::List(operated) => {
+                let (bus, _forward) = connect(operated).await?;
+                list(system, &open(&bus).await?).await?;
             }
-            Self::Reset(Reset { place, which }) => {
+            Self::Set(Set { operated, which, fields }) => {
+                let call = call(&system, which)?;
+                let (bus, _forward) = connect(operated).await?;
+                set(call, &open(&bus).await?, which, fields).await?;
+            }
+            Self::Reset(Reset { operated, which }) => {
                 call(&system, which)?;
-                open(place).await?.delete(which).await.context("the bucket does not take it")?;
+                let (bus, _forward) = connect(operated).await?;
+                open(&bus).await?.delete(which).await.context("the bucket does not take it")?;
                 progress::say(format_args!("{which}: as in the blueprint"));
             }
         }
@@ -86,7 +94,7 @@ async fn list(mut system: System, store: &Store) -> Result<()> {
     for (name, service) in &mut system.services {
         for (destination, call) in &mut service.blueprint.calls {
             if let Some(patch) = replaced.get(&format!("{name}.{destination}")) {
-                call.policy = patched(&call.policy, patch).with_context(|| {
+                call.policy = call.patched(patch).with_context(|| {
                     format!("{name}.{destination} is not followed by the service: {patch}")
                 })?;
             }
@@ -116,7 +124,7 @@ async fn set(call: &Call, store: &Store, which: &str, fields: &[Field]) -> Resul
         }
         *at = value.clone();
     }
-    patched(&call.policy, &patch).with_context(|| format!("{which}: this makes no policy"))?;
+    call.patched(&patch).with_context(|| format!("{which}: this makes no policy"))?;
     store.put(which, patch.to_string().into()).await.context("the bucket does not take it")?;
     progress::say(format_args!("{which}: {patch}"));
     Ok(())
@@ -133,8 +141,11 @@ fn call<'a>(system: &'a System, which: &str) -> Result<&'a Call> {
     found.with_context(|| format!("there is no {which}; there are {}", all.collect::<Vec<_>>().join(", ")))
 }
 
-pub(crate) async fn open(place: &Place) -> Result<Store> {
-    let bus = place.bus("policies").await.context("policies lie in NATS")?;
+async fn connect(operated: &Operated) -> Result<(Bus, Option<Forward>)> {
+    operated.bus("policies").await.context("policies are in NATS")
+}
+
+pub(crate) async fn open(bus: &Bus) -> Result<Store> {
     bus.jetstream()
         .get_key_value(POLICIES)
         .await

@@ -8,6 +8,7 @@ use clap::Args;
 use stampede_contracts::Timestamp;
 
 use crate::cli::Place;
+use crate::secrets::current;
 use crate::seed::Api;
 use crate::{http, progress};
 
@@ -17,10 +18,10 @@ pub(crate) struct Seed {
     #[command(flatten)]
     place: Place,
     /// The gateway; without it, the one that `up` started.
-    #[arg(long)]
+    #[arg(long, value_parser = http::base_url)]
     url: Option<String>,
     /// Operator's token. Without it, the one of the running `up`, which is not shown to a gateway that was named.
-    #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true, value_parser = current)]
     operator_token: Option<String>,
 }
 

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::commands::kind::forward::Forward;
+use crate::commands::kind::reach::Cluster;
 use crate::progress;
 use crate::provision::OPERATOR;
 use crate::state::StateDir;
 use crate::verify::{self, Elsewhere, Options, Restless, Sources};
 
 /// Hold databases, ledgers, streams, logs and what buyers were told against what must always hold.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[group(skip)]
 pub struct Verify {
     /// What buyers were told: a file that `load` wrote; may be given several times [default: all in the state folder]
@@ -25,6 +27,9 @@ pub struct Verify {
     /// Leave out what is younger, such as 30s or 15m, instead of waiting for it.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub younger_than: Option<Duration>,
+    /// A platform in a cluster, by the name of its context in kubectl, which forwards ports and reads passwords meanwhile.
+    #[arg(long, value_name = "NAME", conflicts_with = "database_url")]
+    pub context: Option<String>,
     /// A platform that `up` does not run: its Postgres, as a role that may read every database, whose names are put in.
     #[arg(long, value_name = "URL", env = "VERIFIER_DATABASE_URL", hide_env_values = true, requires_all = ["nats_url", "nats_password"])]
     pub database_url: Option<String>,
@@ -47,7 +52,12 @@ impl Verify {
     /// When nothing runs there, or something cannot be read.
     pub async fn run(self, state: &StateDir) -> Result<ExitCode> {
         let began = Instant::now();
-        let mut sources = match self.elsewhere() {
+        let forwards = match &self.context {
+            Some(context) => Some((Cluster(context).postgres().await?, Cluster(context).nats().await?)),
+            None => None,
+        };
+        let place = forwards.as_ref().map(in_cluster).or_else(|| self.elsewhere());
+        let mut sources = match place {
             Some(place) => Sources::elsewhere(&place, state).await?,
             None => Sources::of(state).await?,
         };
@@ -79,6 +89,16 @@ impl Verify {
             settle_within: self.settle_within.unwrap_or(settle_within),
             younger_than: self.younger_than.unwrap_or(default.younger_than),
         }
+    }
+}
+
+/// By a URL of its databases, and a port that leads to NATS.
+fn in_cluster(((_, database_url), (nats, password)): &((Forward, String), (Forward, String))) -> Elsewhere {
+    Elsewhere {
+        database_url: database_url.clone(),
+        nats_url: format!("nats://127.0.0.1:{}", nats.port),
+        nats_user: OPERATOR.to_owned(),
+        nats_password: password.clone(),
     }
 }
 
@@ -124,6 +144,7 @@ mod tests {
             history: Vec::new(),
             settle_within: None,
             younger_than,
+            context: None,
             database_url: None,
             nats_url: None,
             nats_user: OPERATOR.to_owned(),

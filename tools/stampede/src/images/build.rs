@@ -38,10 +38,8 @@ pub(crate) async fn build() -> anyhow::Result<Binaries> {
     let version = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
     resolves(&version.context("getconf cannot be started")?.stdout)?;
     let mut command = cargo::cargo();
-    command.args(["build", "--locked", "--release", "--bins", "--target", target]).current_dir(workspace);
-    for image in super::all() {
-        command.args(["--package", image.package]);
-    }
+    command.args(["build", "--locked", "--release", "--workspace", "--bins", "--target", target]);
+    command.current_dir(workspace);
     // The target is named, so that the flag is not for procedural macros: the compiler loads them, and cannot if static.
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     command.env("RUSTFLAGS", format!("{flags} {STATIC}").trim()).env_remove("CARGO_ENCODED_RUSTFLAGS");

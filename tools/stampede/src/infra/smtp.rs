@@ -23,16 +23,17 @@ pub(crate) fn spec(venv: &Venv, state: &StateDir, port: u16) -> anyhow::Result<S
     StateDir::private_folder(&state.mail_sink())?;
     fs::write(state.mail_sink().join("mail_sink.py"), HANDLER)?;
     let listen = format!("127.0.0.1:{port}");
-    let mail = state.mail();
+    // Seen from the sink's folder, from which Python takes the module: a path of PYTHONPATH may hold no colon.
+    let mail = Path::new("..").join(state.mail().file_name().unwrap_or_default());
     let args = ["-m", "aiosmtpd", "--nosetuid", "--smtputf8", "--listen", &listen, "--class"];
     Ok(Spec {
         name: "smtp".to_owned(),
         kind: "smtp".to_owned(),
         program: venv.program("python"),
         args: args.iter().map(Into::into).chain(["mail_sink.Maildir".into(), mail.into()]).collect(),
-        env: vec![("PYTHONPATH".to_owned(), state.mail_sink().display().to_string())],
+        env: Vec::new(),
         account: None,
-        folder: Path::new("/").to_path_buf(),
+        folder: state.mail_sink(),
         log: state.logs().join("smtp.log"),
         probe: Probe::Smtp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         // It leaves its loop on INT only.

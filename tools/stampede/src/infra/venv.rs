@@ -83,6 +83,8 @@ impl Venv {
         progress::note(&format!("fetching {} into {}", packages.join(", "), self.folder.display()));
         let mut pip = Command::new(self.program("python"));
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
+        // A person's pip.conf may say otherwise, and there is no such place in this environment.
+        pip.env("PIP_USER", "0");
         run(&mut pip).await?;
         let mut all: Vec<&str> = before.lines().chain(packages.iter().copied()).collect();
         all.sort_unstable();

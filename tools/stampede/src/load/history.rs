@@ -125,12 +125,32 @@ fn digest(bytes: &[u8]) -> String {
 /// When the file cannot be read or a line is none of ours; the message names it.
 pub async fn read(path: &Path) -> Result<Vec<Entry>> {
     let file = File::open(path).await.with_context(|| format!("cannot read {}", path.display()))?;
-    let mut lines = BufReader::new(file).lines();
+    let mut file = BufReader::new(file);
     let mut entries = Vec::new();
-    while let Some(line) = lines.next_line().await? {
+    let mut line = String::new();
+    // A load that was killed may leave half a line, which nobody was promised.
+    while file.read_line(&mut line).await? > 0 && line.ends_with('\n') {
         let entry = serde_json::from_str(&line)
             .with_context(|| format!("{}:{}", path.display(), entries.len() + 1))?;
         entries.push(entry);
+        line.clear();
     }
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[tokio::test]
+    async fn half_a_line_at_the_end_is_left_out_and_a_strange_line_is_named() {
+        let scratch = Scratch::new("history").unwrap();
+        let path = scratch.path().join("load.jsonl");
+        let line = r#"{"at":"2026-01-01T00:00:00Z","buyer":1,"step":"hold","took_ms":1.0}"#;
+        std::fs::write(&path, format!("{line}\n{line}\n{}", &line[..40])).unwrap();
+        assert_eq!(read(&path).await.unwrap().len(), 2);
+        std::fs::write(&path, format!("{line}\n{}\n", &line[..40])).unwrap();
+        assert!(read(&path).await.unwrap_err().to_string().ends_with("load.jsonl:2"));
+    }
 }

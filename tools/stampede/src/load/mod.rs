@@ -16,15 +16,16 @@ use anyhow::{Context, Result, ensure};
 use stampede_contracts::api::ShowSummary;
 use stampede_retry::Backoff;
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 pub use history::{Entry, History, read as read_history};
 pub use journey::Habits;
 pub use report::{Outcome, Report, Summary};
-pub use target::check_loopback;
 
 use crate::client::Client;
 use arrivals::Arrivals;
 use journey::Journey;
+use target::check_loopback;
 
 /// Before the first repetition of a request that broke off, at most; the ceiling doubles from there.
 const PAUSE_BASE: Duration = Duration::from_millis(100);
@@ -56,6 +57,25 @@ pub struct Plan {
     pub tokens_url: Option<String>,
     /// Where everything is written down that buyers were told.
     pub history: PathBuf,
+    /// How often a person said that the target need not be on this machine; 0, 1 or 2.
+    pub allow_remote: u8,
+}
+
+/// Ends a run early, in two steps.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    arrivals: CancellationToken,
+    journeys: CancellationToken,
+}
+
+impl Stop {
+    /// Nobody arrives any more and who is on the way finishes; the second time, who is on the way stops, too.
+    pub fn request(&self) {
+        if self.arrivals.is_cancelled() {
+            self.journeys.cancel();
+        }
+        self.arrivals.cancel();
+    }
 }
 
 /// What every journey needs to know before it starts.
@@ -74,13 +94,15 @@ struct Stage {
 /// Runs the plan; `progress` is called about once a second.
 ///
 /// # Errors
-/// When the platform cannot be reached, a show is unknown, or the history cannot be written. What goes wrong for a
-/// single buyer is an outcome, not an error.
-pub async fn run(plan: Plan, mut progress: impl FnMut(&Report, Duration)) -> Result<Summary> {
+/// When a target is not on this machine, the platform cannot be reached, a show is unknown, or the history cannot be written.
+/// What goes wrong for a single buyer is an outcome, not an error.
+pub async fn run(plan: Plan, stop: &Stop, mut progress: impl FnMut(&Report, Duration)) -> Result<Summary> {
     ensure!(plan.rate.is_finite() && plan.rate > 0.0, "the rate must be above 0");
+    check_loopback(&plan.url, plan.allow_remote)?;
     let client = Client::new(&plan.url)?;
     let shows = choose_shows(client.shows().await?, &plan.shows)?;
     let tokens_url = client.tokens_url(plan.tokens_url.as_deref()).await?;
+    check_loopback(&tokens_url, plan.allow_remote)?;
     let (history, writer) = History::create(&plan.history).await?;
     let stage = Arc::new(Stage {
         tokens_url,
@@ -102,8 +124,15 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&Report, Duration)) -> Res
             break;
         }
         let due = started + due;
-        while tokio::time::timeout_at(due, ticks.tick()).await.is_ok() {
-            progress(&stage.report, started.elapsed());
+        loop {
+            tokio::select! {
+                () = stop.arrivals.cancelled() => break,
+                () = tokio::time::sleep_until(due) => break,
+                _ = ticks.tick() => progress(&stage.report, started.elapsed()),
+            }
+        }
+        if stop.arrivals.is_cancelled() {
+            break;
         }
         while journeys.try_join_next().is_some() {}
         match Arc::clone(&places).try_acquire_owned() {
@@ -117,9 +146,14 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&Report, Duration)) -> Res
             Err(_) => stage.report.turned_away(),
         }
     }
+    let mut aborted = false;
     loop {
         tokio::select! {
             ended = journeys.join_next() => if ended.is_none() { break },
+            () = stop.journeys.cancelled(), if !aborted => {
+                journeys.abort_all();
+                aborted = true;
+            }
             _ = ticks.tick() => progress(&stage.report, started.elapsed()),
         }
     }

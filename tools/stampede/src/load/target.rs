@@ -1,17 +1,17 @@
-//! Whom a stampede may be sent to.
+//! Which hosts load may be sent to.
 
 use std::net::ToSocketAddrs;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Refuses a gateway that is not on this machine, unless the caller said twice that it is meant.
+/// Refuses a gateway or a provider that is not on this machine, unless the caller said twice that it is meant.
 ///
 /// # Errors
 /// When the address cannot be resolved, or is not a loopback address and was not allowed.
-pub fn check_loopback(url: &str, allowed: u8) -> Result<()> {
-    let url = reqwest::Url::parse(url).context("the gateway's URL")?;
-    let host = url.host_str().context("the gateway's URL names no host")?.trim_matches(['[', ']']);
-    let port = url.port_or_known_default().context("the gateway's URL names no port")?;
+pub(super) fn check_loopback(url: &str, allowed: u8) -> Result<()> {
+    let url = reqwest::Url::parse(url).with_context(|| format!("{url:?} is not a URL"))?;
+    let host = url.host_str().context("the URL has no host")?.trim_matches(['[', ']']);
+    let port = url.port_or_known_default().context("the URL has no port")?;
     let addresses: Vec<_> =
         (host, port).to_socket_addrs().with_context(|| format!("{host} is unknown"))?.collect();
     ensure!(!addresses.is_empty(), "{host} has no address");

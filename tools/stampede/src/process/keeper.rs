@@ -18,8 +18,8 @@ use crate::progress;
 use crate::run_file::{Board, Phase};
 
 /// Deaths within [`DEATHS_WITHIN`] that are answered with a new start; one more and we give up.
-const RESTARTS_MAX: u32 = 5;
-const DEATHS_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const RESTARTS_MAX: u32 = 5;
+pub(crate) const DEATHS_WITHIN: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How often a process that is not ready yet is asked.

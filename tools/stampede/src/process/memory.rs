@@ -20,7 +20,8 @@ fn parse_pss(rollup: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-fn children(pid: u32) -> Vec<u32> {
+/// The direct children of a process.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     // Each thread lists the children it made.
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     threads

@@ -87,7 +87,8 @@ fn outlived(found: &mut Found, orders: &Orders, holds: &Holds) {
     }
 }
 
-/// Every mail that was wanted was sent, says `notify`, and the mail sink has it.
+/// Every mail that was wanted was sent, says `notify`, and the mail sink has it. One with tickets is not wanted any more
+/// once they are revoked.
 pub(super) async fn mails(now: &mut Snapshots, sink: Option<PathBuf>) -> Result<Found> {
     let mut found = Found::default();
     let arrived = match sink {
@@ -96,7 +97,8 @@ pub(super) async fn mails(now: &mut Snapshots, sink: Option<PathBuf>) -> Result<
     };
     let sent = sent(now).await?;
     let mut rows = sqlx::query_as::<_, (Uuid, Uuid, String)>(
-        "SELECT step_id, order_id, kind FROM step WHERE kind LIKE 'notify_%' AND created_at < $1",
+        "SELECT step_id, order_id, kind FROM step
+         WHERE kind LIKE 'notify_%' AND state <> 'given_up' AND created_at < $1",
     )
     .bind(now.cutoff)
     .fetch(&mut *now.orders);

@@ -21,7 +21,7 @@ pub enum Rule {
     Ends,
     /// 11: passes in number order; one place and one live hold; slots within the cap.
     Lobby,
-    /// What is personal or secret reaches no stream, no dead letter and no log.
+    /// 12: what is personal or secret reaches no stream, no dead letter and no log.
     Private,
 }
 
@@ -40,7 +40,7 @@ impl Rule {
         Self::Private,
     ];
 
-    /// Its number in the architecture; what is personal has none, because it is a rule of the protocol.
+    /// Its number in ARCHITECTURE.md.
     #[must_use]
     pub const fn number(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl Rule {
             Self::SameReply => "8",
             Self::Ends => "9",
             Self::Lobby => "11",
-            Self::Private => "P",
+            Self::Private => "12",
         }
     }
 
@@ -71,6 +71,21 @@ impl Rule {
             Self::Ends => "everything that was begun ends",
             Self::Lobby => "lobby: in order, once, within the slots",
             Self::Private => "no secret in a stream or a log",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_titles_are_those_of_the_architecture() {
+        let map = crate::state::workspace().unwrap().join("ARCHITECTURE.md");
+        let map = std::fs::read_to_string(map).unwrap().to_lowercase();
+        for rule in Rule::ALL {
+            let line = format!("\n{}. **{}", rule.number(), rule.title());
+            assert_eq!(map.matches(&line).count(), 1, "{line}");
         }
     }
 }

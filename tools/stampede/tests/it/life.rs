@@ -77,8 +77,10 @@ async fn what_dies_too_often_ends_everything() {
     })
     .await;
     all_ended(&identities(&run)).await;
-    let output = fs::read_to_string(platform.state.output()).unwrap();
-    assert!(output.contains("giving up") && output.contains("smtp could not be kept running"), "{output}");
+    // Said last, when everything else has ended.
+    let output = || fs::read_to_string(platform.state.output()).unwrap();
+    eventually(SOON, async || output().contains("smtp could not be kept running")).await;
+    assert!(output().contains("giving up"), "{}", output());
     assert!(platform.stop().await.is_err());
 }
 

@@ -3,12 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod data;
-mod features;
+mod first_start;
 #[cfg(target_os = "linux")]
 mod images;
 mod kind;
 mod life;
 mod rights;
+mod surroundings;
 mod verify;
 
 use std::process::Output;
@@ -20,7 +21,7 @@ use stampede::run_file::{Entry, RunFile};
 use stampede_testkit::eventually;
 
 /// For what takes a moment on an idle machine.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn infrastructure() -> Platform {
     Platform::start(Options { extent: Extent::Infrastructure, ..Options::default() }).await.unwrap()

@@ -22,10 +22,12 @@ async fn connect(platform: &Platform, role: &str, database: &str) -> sqlx::Resul
 #[tokio::test]
 async fn a_role_reaches_only_its_own_database() {
     let platform = infrastructure().await;
-    for role in DATABASES {
-        for database in DATABASES.into_iter().chain(["postgres", "template1"]) {
-            let reached = connect(&platform, role, database).await.is_ok();
-            assert_eq!(reached, role == database, "{role} in {database}");
+    for own in DATABASES {
+        for role in [own, &format!("{own}_owner")] {
+            for database in DATABASES.into_iter().chain(["postgres", "template1"]) {
+                let reached = connect(&platform, role, database).await.is_ok();
+                assert_eq!(reached, own == database, "{role} in {database}");
+            }
         }
     }
 }
@@ -34,7 +36,7 @@ async fn a_role_reaches_only_its_own_database() {
 async fn the_verifier_reads_all_and_writes_nothing() {
     let platform = infrastructure().await;
     for database in DATABASES {
-        let mut owner = connect(&platform, database, database).await.unwrap();
+        let mut owner = connect(&platform, &format!("{database}_owner"), database).await.unwrap();
         sqlx::raw_sql("CREATE TABLE t (x int); INSERT INTO t VALUES (7)").execute(&mut owner).await.unwrap();
         owner.close().await.unwrap();
         let url = platform.run_file().unwrap().verifier_url(database, &platform.secrets().unwrap()).unwrap();

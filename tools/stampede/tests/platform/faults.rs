@@ -1,5 +1,7 @@
 //! Parts are taken away under load: what was acknowledged stays, everybody gets an answer, and everything comes to rest.
 
+use std::process::Command;
+
 use stampede::load::{Habits, Outcome, Summary};
 
 use crate::stage::Stage;
@@ -47,4 +49,20 @@ async fn all_of_jetstream_is_deleted_under_load_and_nothing_acknowledged_is_lost
     everybody_got_an_answer(&summary);
     assert!(summary.confirmed > 100, "{summary}");
     stage.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_are_killed_and_frozen_at_random_under_load_and_no_rule_is_broken() {
+    let stage = Stage::start(&[]).await;
+    let output = Command::new(env!("CARGO_BIN_EXE_stampede"))
+        .args(["chaos", "--seed", "1", "--minutes", "0.7", "--rate", "15", "--state"])
+        .arg(stage.platform.state.root())
+        .output()
+        .unwrap();
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
+    for fault in [" s  kill ", " s  freeze ", " s  resume "] {
+        assert!(said.contains(fault), "{fault}: {said}");
+    }
 }

@@ -163,7 +163,7 @@ async fn while_the_database_of_one_service_is_away_the_others_answer_in_time() {
     assert_eq!(get(&stage.client, &path).await.status, StatusCode::OK);
     let postgres = postgres(&stage).await;
 
-    for database in ["orders", "inventory", "catalog", "payments"] {
+    for database in ["orders", "inventory", "catalog", "payments", "lobby", "notify"] {
         let token = stage.token().await;
         let held: api::Hold = stage.hold(&show, &token, 1).await.json().unwrap();
         let order = stage.new_order(&held, GOOD_CARD).await;

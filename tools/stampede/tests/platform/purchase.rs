@@ -1,5 +1,7 @@
 //! Purchases through every service: the good way, declined, repeated, cancelled, expired.
 
+use std::process::Stdio;
+
 use stampede::client::{With, new_key};
 use stampede_contracts::{
     Code,
@@ -7,6 +9,9 @@ use stampede_contracts::{
     inventory::HoldState,
 };
 use stampede_testkit::eventually;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::Command;
 
 use crate::stage::{GOOD_CARD, PATIENCE, Stage, free_seats};
 
@@ -40,6 +45,44 @@ async fn a_stranger_buys_tickets_and_gets_them_by_mail() {
     let read: api::Order = stage.client.read_order(order.order_id, with).await.unwrap().json().unwrap();
     assert_eq!(read.order_secret, None);
     stage.platform.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_that_ends_early_holds_nothing() {
+    let stage = Stage::start(&[]).await;
+    let before = free_seats(&stage.show("club").await);
+    let buy = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stampede"));
+        // A slash at the end, and a proxy that is not for us.
+        let url = format!("{}/", stage.platform.gateway_url);
+        command.args(["buy", "--show", "club-night", "--url", &url]).args(args);
+        command.env("http_proxy", "http://127.0.0.1:9").stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+    };
+
+    // `| head -1`: the purchase goes on to its end, without a panic.
+    let mut piped = buy(&[]);
+    let mut lines = BufReader::new(piped.stdout.take().unwrap()).lines();
+    assert!(lines.next_line().await.unwrap().unwrap().contains("show"));
+    drop(lines);
+    let output = piped.wait_with_output().await.unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(0), "".into()));
+    stage.free_seats_become("club", before - 2).await;
+
+    let declined = buy(&["--card", "4000000000000002"]).wait_with_output().await.unwrap();
+    assert_eq!(declined.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&declined.stdout).contains("  hold      released"), "{declined:?}");
+
+    // The terminal goes away while the provider, which takes connections and no requests, is asked for a token.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut hung_up = buy(&["--tokens-url", &format!("http://{}", silent.local_addr().unwrap())]);
+    let mut lines = BufReader::new(hung_up.stdout.take().unwrap()).lines();
+    while !lines.next_line().await.unwrap().unwrap().contains("  hold ") {}
+    let pid = hung_up.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().await.unwrap().success());
+    assert!(lines.next_line().await.unwrap().unwrap().contains("  hold      released"));
+    assert_eq!(hung_up.wait().await.unwrap().code(), Some(1));
+    stage.free_seats_become("club", before - 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +162,11 @@ async fn a_hold_that_expired_buys_nothing() {
     let before = free_seats(&show);
     let hold: api::Hold = stage.hold(&show, &token, 2).await.json().unwrap();
     let order = stage.new_order(&hold, GOOD_CARD).await;
-    stage.free_seats_become("club", before - 2).await;
+    eventually(PATIENCE, async || {
+        let held: api::Hold = stage.client.read_hold(hold.hold_id, &token).await.unwrap().json().unwrap();
+        held.state == HoldState::Freed
+    })
+    .await;
     stage.free_seats_become("club", before).await;
     let key = new_key();
     let reply = stage.client.order(&order, With::token(&token).key(&key)).await.unwrap();

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, Subscriber, jetstream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
 use stampede_contracts::topology::{self, User};
 use stampede_testkit::eventually;
 
@@ -207,4 +209,34 @@ async fn nobody_gets_in_without_the_right_password() {
         refused(ConnectOptions::with_user_and_password(user.name.to_owned(), String::new())).await;
     }
     refused(ConnectOptions::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_has_rows_to_write_and_no_table_to_change() {
+    let stage = Stage::start(&[]).await;
+    let (run, secrets) = (stage.platform.run_file().unwrap(), stage.platform.secrets().unwrap());
+    for database in ["catalog", "inventory", "lobby", "notify", "orders", "payments", "psp_sim"] {
+        let password = secrets.postgres_password(database).unwrap();
+        let url = format!("postgres://{database}:{password}@{}/{database}", run.urls.postgres);
+        let mut service = PgConnection::connect(&url).await.unwrap();
+        let tables = "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace";
+        let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut service).await.unwrap();
+        assert!(tables.len() > 1, "{database}: {tables:?}");
+        for table in tables {
+            for statement in [
+                format!("ALTER TABLE {table} ADD COLUMN more int"),
+                format!("ALTER TABLE {table} DISABLE TRIGGER ALL"),
+                format!("DROP TABLE {table}"),
+                format!("TRUNCATE {table}"),
+            ] {
+                let refused = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut service).await;
+                let error = refused.unwrap_err().into_database_error().unwrap();
+                assert_eq!(error.code().as_deref(), Some("42501"), "{database}: {statement}");
+            }
+        }
+        assert!(
+            sqlx::raw_sql("CREATE TABLE another (x int)").execute(&mut service).await.is_err(),
+            "{database}"
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use stampede::{
     client::{Client, Reply, With, new_key, new_order},
-    load::{self, Habits, Plan, Summary},
+    load::{self, Habits, Plan, Stop, Summary},
     platform::{Options, Platform},
     verify::{self, Sources},
 };
@@ -17,7 +17,7 @@ use stampede_contracts::{
 use stampede_testkit::eventually;
 use tokio::sync::watch;
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// For a whole load, from its first buyer to the end of the last.
 const LOAD_LIMIT: Duration = Duration::from_secs(240);
 pub const GOOD_CARD: &str = "4242424242424242";
@@ -76,6 +76,7 @@ impl Stage {
             operator_token: Some(self.operator_token()),
             tokens_url: None,
             history: self.platform.state.root().join("history/load.jsonl"),
+            allow_remote: 0,
         }
     }
 
@@ -91,9 +92,12 @@ impl Stage {
         meanwhile: impl AsyncFnOnce(watch::Receiver<u64>),
     ) -> Summary {
         let (tell, sent_again) = watch::channel(0);
-        let load = load::run(plan, move |report, _| {
-            tell.send_replace(report.sent_again());
-        });
+        let load = async move {
+            load::run(plan, &Stop::default(), move |report, _| {
+                tell.send_replace(report.sent_again());
+            })
+            .await
+        };
         let load = tokio::spawn(tokio::time::timeout(LOAD_LIMIT, load));
         meanwhile(sent_again).await;
         load.await.unwrap().unwrap().unwrap()

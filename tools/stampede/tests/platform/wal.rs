@@ -129,7 +129,7 @@ impl Wal {
     }
 }
 
-/// The end of the log, with everything before it written out: a throw-away platform commits before it writes.
+/// The end of the log, with everything before it written out.
 async fn position(server: &PgPool) -> String {
     sqlx::query("CHECKPOINT").execute(server).await.unwrap();
     sqlx::query_scalar("SELECT pg_current_wal_flush_lsn()::text").fetch_one(server).await.unwrap()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -105,7 +105,7 @@ pub(super) async fn exchange(
         let (parts, body) = response.into_parts();
         return Ok(answer(parts.status, &parts.headers, Body::new(body)));
     }
-    complete(response).await
+    complete(response, &request.method).await
 }
 
 fn outbound(base: &str, request: &Outgoing) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -124,7 +124,7 @@ fn outbound(base: &str, request: &Outgoing) -> Result<Request<Full<Bytes>>, http
     Ok(outbound)
 }
 
-async fn complete(response: Response<Incoming>) -> Result<Response, Failure> {
+async fn complete(response: Response<Incoming>, method: &Method) -> Result<Response, Failure> {
     let (parts, body) = response.into_parts();
     let bytes = Limited::new(body, ANSWER_MAX).collect().await.map_err(Failure::Broken)?.to_bytes();
     if parts.status.is_client_error() || parts.status.is_server_error() {
@@ -135,7 +135,12 @@ async fn complete(response: Response<Incoming>) -> Result<Response, Failure> {
             return Ok(problem_of(parts.status).into_response());
         }
     }
-    Ok(answer(parts.status, &parts.headers, Body::from(bytes)))
+    let mut answer = answer(parts.status, &parts.headers, Body::from(bytes));
+    // Nothing came, but the length is that of what GET would bring (RFC 9110, 8.6).
+    if let Some(length) = parts.headers.get(header::CONTENT_LENGTH).filter(|_| method == Method::HEAD) {
+        answer.headers_mut().insert(header::CONTENT_LENGTH, length.clone());
+    }
+    Ok(answer)
 }
 
 fn answer(status: StatusCode, headers: &HeaderMap, body: Body) -> Response {

@@ -147,6 +147,12 @@ impl Upstream {
             tracing::error!(service = R::SERVICE, "the gateway was not told of this service");
             return Err(Problem::new(Code::Internal));
         };
+        if !callee.replicas.is_there() {
+            // Not for the layers: retries and hedges would find no replica either, and use up the budget that the first calls
+            // of one that comes back need.
+            self.metrics.attempt(R::SERVICE).outcome(Failure::Nobody.as_str());
+            return Err(away(R::SERVICE));
+        }
         Ok(Call::new(R::SERVICE, Arc::clone(callee), R::DEADLINE, request, delivery))
     }
 

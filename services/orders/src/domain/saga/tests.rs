@@ -13,7 +13,7 @@ use super::*;
 use crate::domain::{Facts, OrderSecret, Ticket};
 
 const MINUTE: Duration = Duration::from_secs(60);
-const PAUSES: RefundPauses = RefundPauses { first: MINUTE, longest: Duration::from_secs(180) };
+const PAUSES: Pauses = Pauses { first: MINUTE, longest: Duration::from_secs(180) };
 
 /// An order on its way, and the plans it follows.
 struct Story {
@@ -362,6 +362,20 @@ fn a_mail_that_was_given_up_can_still_be_sent() {
 }
 
 #[test]
+fn a_mail_with_tickets_is_given_up_with_them_unless_it_was_sent_before() {
+    let mail = Notify(MailKind::Tickets);
+    let mut story = placed().up_to(Capture);
+    story.done(Capture);
+    story.cancel();
+    assert_eq!(story.order.step_state(mail), Some(StepState::GivenUp));
+    // What `notify` says of a mail that it did not send changes nothing.
+    assert_eq!(story.record(mail, Outcome::Refused { reason: "withdrawn".into() }), Recorded::Known);
+    let sent = Outcome::Done { detail: Some("handed to the mail server".into()) };
+    assert_eq!(story.record(mail, sent), Recorded::New);
+    assert_eq!(story.order.step(mail).unwrap().outcome.as_deref(), Some("handed to the mail server"));
+}
+
+#[test]
 fn the_card_is_forgotten_as_soon_as_nobody_needs_it() {
     let mut story = placed();
     story.advance();
@@ -434,6 +448,7 @@ fn what_happens_within_a_millisecond_is_told_in_its_order() {
         [
             "cancel requested",
             "tickets revoked",
+            "notify given_up",
             "free started",
             "free done",
             "refund started",

@@ -64,7 +64,13 @@ impl Notify {
         }
         let of = OfOrder { order_id: mail.order_id };
         let buyer = self.bus.call_repeatedly::<Buyer>("rpc.orders.buyer".into(), &of).await.unwrap();
-        lock(&self.sent).push((mail.clone(), buyer));
+        {
+            let mut sent = lock(&self.sent);
+            // A command that comes again is the same mail.
+            if sent.iter().all(|(known, _)| known.step_id != mail.step_id) {
+                sent.push((mail.clone(), buyer));
+            }
+        }
         let sent = manner != Manner::Refuses;
         let result = MailResult { step_id: mail.step_id, order_id: mail.order_id, sent };
         let message = Message::new(&result, format!("{}.{sent}", mail.step_id)).unwrap();

@@ -134,7 +134,7 @@ fn the_tree_is_as_its_blueprints_say_and_every_difference_is_found() {
             orders,
             "\"evt.orders.order.v1.>\"",
             "\"evt.order.order.v1.>\"",
-            "the published subject evt.orders has no entry",
+            "the published subject evt.orders.order.v1.> has no entry",
         ),
         (orders, "\"evt.orders.order.v1.>\"", "\"evt.orders.order.v2.>\"", "the code makes no such event"),
         (
@@ -149,6 +149,7 @@ fn the_tree_is_as_its_blueprints_say_and_every_difference_is_found() {
             "",
             "the replayed stream EVT_INVENTORY has no entry",
         ),
+        (gateway, "get = \"problem\"\n", "", "the right to call inventory get has no entry in [calls]"),
         // State.
         (orders, "ticket = \"everything\"\n", "", "the table ticket has no entry"),
         (

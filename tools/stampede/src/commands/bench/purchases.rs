@@ -19,11 +19,11 @@ use crate::blueprint::System;
 use crate::cli::Place;
 use crate::client::{Client, With};
 use crate::commands::policies;
-use crate::load::{self, Habits, Outcome, Plan, check_loopback};
+use crate::load::{self, Habits, Outcome, Plan, Stop};
 use crate::run_file::{Entry, RunFile};
 use crate::secrets::Secrets;
 use crate::state::StateDir;
-use crate::{progress, state};
+use crate::{http, progress, state};
 
 /// Where the figures are kept.
 const PAGE: &str = "docs/purchase-figures.md";
@@ -134,12 +134,11 @@ impl Stage {
     async fn open(place: &Place, system: System) -> Result<Self> {
         let state = place.existing()?;
         let run = RunFile::running(&state)?;
-        check_loopback(&run.urls.gateway, 0)?;
         let operator_token = Secrets::open(&state)?.operator_token()?;
-        let store = policies::open(place).await?;
+        let store = policies::open(&place.bus("bench").await?).await?;
         let show = make_show(&run.urls.gateway, &operator_token).await?;
         // After the first `Client`, which installs a TLS provider; reqwest comes without.
-        let http = reqwest::Client::builder().timeout(FOLLOW_WITHIN).build()?;
+        let http = http::builder().timeout(FOLLOW_WITHIN).build()?;
         Ok(Self { state, run, system, store, show, operator_token, http })
     }
 
@@ -198,7 +197,9 @@ impl Stage {
                 operator_token: Some(self.operator_token.clone()),
                 tokens_url: None,
                 history: self.state.root().join("history/bench.jsonl"),
+                allow_remote: 0,
             },
+            &Stop::default(),
             |_, _| {},
         )
         .await?;

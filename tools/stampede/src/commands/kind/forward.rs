@@ -8,28 +8,27 @@ use tokio::process::Child;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::kubectl;
 use super::run::Run;
 
 /// Until kubectl has found the pod and listens.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A port of this machine that leads into the cluster until it is dropped.
-pub(super) struct Forward {
-    pub(super) port: u16,
+#[derive(Debug)]
+pub(crate) struct Forward {
+    pub(crate) port: u16,
     _kubectl: Child,
     // It says a line a connection, and would end if nobody read them.
     _output: JoinSet<()>,
 }
 
 impl Forward {
-    /// To this port of a workload's first pod.
-    pub(super) async fn to(target: &str, port: u16) -> Result<Self> {
-        Self::by(kubectl().args(["port-forward", target, &format!(":{port}")])).await
+    /// To this port of a pod behind a Service.
+    pub(super) async fn to(kubectl: Run, service: &str, port: u16) -> Result<Self> {
+        Self::by(kubectl.args(["port-forward", &format!("service/{service}"), &format!(":{port}")])).await
     }
 
     async fn by(mut forward: Run) -> Result<Self> {
-        forward.show();
         let mut child = forward.spawn_piped()?;
         let stdout = child.stdout.take().context("kubectl has no output")?;
         let mut lines = BufReader::new(stdout).lines();

@@ -1,7 +1,8 @@
 //! `kind`: the platform in a cluster on this machine, from nothing to a purchase. Each step is a command that a person
 //! could type; it is shown before it runs, and what mends it is said when it fails.
 
-mod forward;
+pub(crate) mod forward;
+pub(crate) mod reach;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -12,19 +13,16 @@ use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use stampede_contracts::Timestamp;
 
-use self::forward::Forward;
 use self::run::{Run, answer, own, program, run};
 use crate::cli::ClusterPlace;
 use crate::cluster::{self, NAMESPACE};
-use crate::infra::postgres::VERIFIER;
-use crate::provision::OPERATOR;
 use crate::secrets::Secrets;
 use crate::{progress, state};
 
 /// The cluster, as deploy/kind/cluster.yaml names it.
 const CLUSTER: &str = "stampede";
 /// What kubectl calls it: nothing here may ever reach another cluster.
-const CONTEXT: &str = "--context=kind-stampede";
+const CONTEXT: &str = "kind-stampede";
 /// The longest wait for everything to be ready; the first time foreign images are pulled.
 const READY_LIMIT: &str = "--timeout=10m";
 /// From 0.24 on its network obeys NetworkPolicies; for a while one of two questions for a name got lost with them.
@@ -197,7 +195,7 @@ impl Deploy {
     }
 }
 
-/// One purchase, then many, then the verifier over two forwarded ports.
+/// One purchase, then many, then the verifier over forwarded ports.
 async fn test(target: &Target) -> Result<()> {
     let (state, url) = (target.place.create()?, target.url.as_str());
     // At that address there may be somebody else, such as `up`.
@@ -218,16 +216,8 @@ async fn test(target: &Target) -> Result<()> {
         .arg(&history);
     run("send a stampede of buyers", stampede, "the timeline of an order says what became of it").await?;
 
-    progress::say("==> forward two ports for the verifier");
-    let postgres = Forward::to("statefulset/postgres", 5432).await?;
-    let nats = Forward::to("statefulset/nats", 4222).await?;
-    let password = secrets.postgres_password(VERIFIER)?;
-    let database =
-        format!("postgres://{VERIFIER}:{password}@127.0.0.1:{}/postgres?sslmode=disable", postgres.port);
     let verify = own()?
-        .secret("VERIFIER_DATABASE_URL", database)
-        .secret("NATS_PASSWORD", secrets.nats_password(OPERATOR)?)
-        .args(["verify", "--nats-url", &format!("nats://127.0.0.1:{}", nats.port), "--state"])
+        .args(["verify", "--context", CONTEXT, "--state"])
         .arg(state.root())
         .arg("--history")
         .arg(&history);
@@ -235,7 +225,11 @@ async fn test(target: &Target) -> Result<()> {
 }
 
 fn kubectl() -> Run {
-    program("kubectl").args([CONTEXT, "--namespace", NAMESPACE])
+    kubectl_in(CONTEXT)
+}
+
+fn kubectl_in(context: &str) -> Run {
+    program("kubectl").args([&format!("--context={context}"), "--namespace", NAMESPACE])
 }
 
 /// `0.31.0`, as `kind version --quiet` says it; a development version has more behind it.

@@ -52,10 +52,6 @@ impl Run {
         self.command.stdout(Stdio::piped()).spawn().with_context(|| self.missing())
     }
 
-    pub(super) fn show(&self) {
-        progress::say(format_args!("    {}", self.shown));
-    }
-
     fn missing(&self) -> String {
         let name = self.shown.split(' ').next().unwrap_or_default();
         let place = match name {
@@ -81,7 +77,7 @@ pub(super) fn program(name: &str) -> Run {
 /// Runs a step, with its output as it comes.
 pub(super) async fn run(step: &str, mut run: Run, mend: &str) -> Result<()> {
     progress::say(format_args!("==> {step}"));
-    run.show();
+    progress::say(format_args!("    {}", run.shown));
     let mut child = run.command.spawn().with_context(|| run.missing())?;
     if let (Some(text), Some(mut stdin)) = (run.input.take(), child.stdin.take()) {
         // Who does not read it ends with an error of its own.

@@ -1,5 +1,4 @@
-//! `up --detach`: builds here, where a person sees it, then leaves an `up` running in the background and returns
-//! when that one is ready.
+//! `up --detach`: leaves an `up` running in the background and returns when that one is ready.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -29,7 +28,7 @@ pub(super) async fn run(
     let mut command = Command::new(std::env::current_exe()?);
     command.args(arguments(options)).arg("--state").arg(state.root());
     if !options.infra {
-        let binaries = prepare::binaries(options).await?;
+        let binaries = prepare::binaries(options)?;
         command.arg("--no-build").arg("--binaries").arg(binaries.folder());
     }
     let output = File::create(state.output()).context("cannot write the output of the background process")?;
@@ -90,6 +89,7 @@ fn arguments(options: &cli::Up) -> Vec<String> {
         ("--no-seed", options.no_seed),
         ("--infra", options.infra),
         ("--throw-away", options.throw_away),
+        ("--archive", options.archive),
     ];
     arguments.extend(flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag.to_owned()));
     let replicas = options.replicas.to_string();

@@ -22,7 +22,7 @@ use crate::run_file::{Board, RunFile, Stage};
 use crate::secrets::Secrets;
 use crate::signals::Signals;
 use crate::state::{StateDir, StateLock};
-use crate::{cli, control, leftovers, progress};
+use crate::{cli, control, env, leftovers, progress};
 
 pub(crate) async fn run(options: cli::Up) -> anyhow::Result<ExitCode> {
     let state = options.place.create()?;
@@ -37,6 +37,9 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<ExitCode> {
     }
     let began = Instant::now();
     progress::say(format_args!("stampede up, in {}", state.root().display()));
+    for (key, value) in env::passed_on() {
+        progress::note(&format!("services run with {key}={value} of your environment"));
+    }
     leftovers::end(&state).await;
     if options.fresh {
         state.wipe(&lock)?;

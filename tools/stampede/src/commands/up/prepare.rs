@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::cargo::{self, Binaries, Profile};
+use anyhow::ensure;
+
+use crate::cargo::Binaries;
 use crate::infra::postgres::Programs;
 use crate::infra::venv::Venv;
 use crate::infra::{nats, smtp};
@@ -25,21 +27,18 @@ pub(crate) async fn prepare(state: &StateDir, options: &cli::Up) -> anyhow::Resu
     let nats = nats::find(state).await?;
     let sink = Venv::with(&[smtp::PACKAGE], state).await?;
     progress::done("found", format_args!("Postgres {}, NATS, mail sink", postgres.version()), began);
-    let binaries = if options.infra { None } else { Some(binaries(options).await?) };
+    let binaries = if options.infra { None } else { Some(binaries(options)?) };
     Ok(Prepared { postgres, nats, sink, binaries })
 }
 
-/// What was asked for: built now, or found.
-pub(crate) async fn binaries(options: &cli::Up) -> anyhow::Result<Binaries> {
-    if let Some(folder) = &options.binaries {
-        return Binaries::in_folder(folder);
+/// What was named, or what the launcher has built together with this program.
+pub(crate) fn binaries(options: &cli::Up) -> anyhow::Result<Binaries> {
+    ensure!(
+        !options.release || !cfg!(debug_assertions),
+        "cargo stampede up --release builds a program of its own"
+    );
+    match &options.binaries {
+        Some(folder) => Binaries::in_folder(folder),
+        None => Binaries::beside_us(),
     }
-    if options.no_build {
-        return Binaries::beside_us();
-    }
-    let began = Instant::now();
-    let profile = if options.release { Profile::Release } else { Profile::Dev };
-    let binaries = cargo::build(profile).await?;
-    progress::done("built", binaries.folder().display(), began);
-    Ok(binaries)
 }

@@ -13,7 +13,7 @@ use stampede_contracts::{ShowId, Timestamp};
 use super::Platform;
 use super::prepare::{self, Prepared};
 use crate::cargo::Binaries;
-use crate::infra::postgres::{self, Durability, Tuning};
+use crate::infra::postgres::{self, Durability, Log, Tuning};
 use crate::infra::{nats, smtp};
 use crate::layout::Instance;
 use crate::process::spec::{append, rotate};
@@ -28,8 +28,6 @@ pub(crate) const TIER_NATS: usize = 1;
 /// The first wave of services.
 const TIER_SERVICES: usize = 2;
 
-/// A service gets 10 seconds to drain by default; then it closes its connections and writes its last traces.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
 const MIGRATE_LIMIT: Duration = Duration::from_secs(120);
 const CONNECTIONS_MIN: u32 = 120;
 /// A process's pool, its relay, its listener, and one that is just being replaced.
@@ -69,7 +67,8 @@ impl Platform {
         let durability = if self.options.throw_away { Durability::None } else { Durability::Full };
         let cluster = postgres::cluster(programs, &self.state, durability, &self.secrets).await?;
         let needed = self.options.replicas.total() * CONNECTIONS_PER_PROCESS + CONNECTIONS_BESIDE;
-        let tuning = Tuning { connections_max: needed.max(CONNECTIONS_MIN), durability };
+        let log = if self.options.archive { Log::Archived } else { Log::Recycled };
+        let tuning = Tuning { connections_max: needed.max(CONNECTIONS_MIN), durability, log };
         let spec = postgres::spec(programs, &cluster, &self.state, port, tuning, &self.secrets)?;
         self.fleet.start(spec, TIER_POSTGRES);
         self.fleet.ready("postgres").await?;
@@ -118,7 +117,7 @@ impl Platform {
             log: self.state.logs().join(format!("{}.log", instance.name)),
             probe: Probe::Http { client: http::client(), url: probe::readyz_url(admin) },
             stop_signal: Signal::TERM,
-            stop_limit: STOP_LIMIT,
+            stop_limit: services::STOP_LIMIT,
             ports: instance.ports.clone(),
         })
     }
@@ -126,9 +125,16 @@ impl Platform {
     /// Every database at once; the first process of each kind does it for all.
     async fn migrate(&self, specs: &BTreeMap<String, Spec>) -> anyhow::Result<()> {
         let began = Instant::now();
-        let with_database = services::SERVICES.iter().filter(|service| service.database.is_some());
-        let firsts = with_database.filter_map(|service| specs.get(&format!("{}-1", service.name)));
-        let migrated = try_join_all(firsts.map(migrate)).await?;
+        let firsts = services::SERVICES.iter().filter_map(|service| {
+            let spec = specs.get(&format!("{}-1", service.name))?.clone();
+            Some((service.database?, spec))
+        });
+        let firsts = firsts.map(|(database, spec)| {
+            let owner = env::owner(database, &self.layout, &self.state, &self.secrets)?;
+            Ok(Spec { env: [spec.env.clone(), owner].concat(), ..spec })
+        });
+        let firsts: Vec<Spec> = firsts.collect::<anyhow::Result<_>>()?;
+        let migrated = try_join_all(firsts.iter().map(migrate)).await?;
         progress::done("migrated", format_args!("{} databases", migrated.len()), began);
         Ok(())
     }

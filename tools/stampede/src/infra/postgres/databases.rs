@@ -1,4 +1,4 @@
-//! A database and a role for each service, and one role that reads them all.
+//! A database and two roles for each service, and one role that reads them all.
 //!
 //! Names come from our own tables and passwords are hexadecimal, so that nothing in these statements needs
 //! quoting beyond what is written here.
@@ -9,9 +9,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use super::VERIFIER;
 use crate::secrets::Secrets;
+use crate::services;
 
-/// Makes what is missing: every database, owned by a role of the same name that alone may connect to it, beside
-/// the verifier. Returns how many databases are new.
+/// Makes what is missing: every database, its owner, which migrates it and gives the role of the database's name the rights
+/// to serve from it. Nobody else but the verifier may connect to it. Returns how many databases are new.
 pub(crate) async fn prepare(
     superuser: &PgConnectOptions,
     databases: &[&str],
@@ -27,8 +28,15 @@ pub(crate) async fn prepare(
     run(&mut connection, &format!("ALTER ROLE {VERIFIER} SET default_transaction_read_only = on")).await?;
     let mut made = 0;
     for name in databases {
-        role(&mut connection, name, &secrets.postgres_password(name)?).await?;
-        made += usize::from(database(&mut connection, name).await?);
+        let owner = services::owner(name);
+        for role_name in [*name, &owner] {
+            role(&mut connection, role_name, &secrets.postgres_password(role_name)?).await?;
+        }
+        made += usize::from(database(&mut connection, name, &owner).await?);
+        // Until the owner had a role of its own, all of it was the serving role's.
+        let mut within = superuser.clone().database(name).connect().await?;
+        run(&mut within, &format!("REASSIGN OWNED BY {name} TO {owner}")).await?;
+        within.close().await?;
     }
     connection.close().await?;
     Ok(made)
@@ -44,16 +52,16 @@ async fn role(connection: &mut PgConnection, name: &str, password: &str) -> anyh
 }
 
 /// Says whether it was made.
-async fn database(connection: &mut PgConnection, name: &str) -> anyhow::Result<bool> {
+async fn database(connection: &mut PgConnection, name: &str, owner: &str) -> anyhow::Result<bool> {
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
         .bind(name)
         .fetch_one(&mut *connection)
         .await?;
     if !exists {
-        run(connection, &format!("CREATE DATABASE {name} OWNER {name}")).await?;
+        run(connection, &format!("CREATE DATABASE {name} OWNER {owner}")).await?;
     }
     run(connection, &format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC")).await?;
-    run(connection, &format!("GRANT CONNECT ON DATABASE {name} TO {VERIFIER}")).await?;
+    run(connection, &format!("GRANT CONNECT ON DATABASE {name} TO {name}, {VERIFIER}")).await?;
     Ok(!exists)
 }
 

@@ -29,6 +29,8 @@ use crate::state::StateDir;
 pub(crate) const SUPERUSER: &str = "postgres";
 /// The role that reads everything and writes nothing.
 pub(crate) const VERIFIER: &str = "verifier";
+/// Run in the folder of the data. A segment that is there already is another server's, or was not copied whole.
+const ARCHIVE: &str = "archive_command=mkdir -p ../archive && test ! -f ../archive/%f && cp %p ../archive/%f.new && mv ../archive/%f.new ../archive/%f";
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// The shortest that a path of a socket may be on the systems we know (macOS), with its end.
 const SOCKET_PATH_MAX: usize = 103;
@@ -39,6 +41,8 @@ pub(crate) struct Tuning {
     pub(crate) connections_max: u32,
     /// Whether commits survive a crash of the machine. Only data that are thrown away anyway may say no.
     pub(crate) durability: Durability,
+    /// Whether its log is kept for a restore to a moment.
+    pub(crate) log: Log,
 }
 
 /// See [`Tuning`].
@@ -46,6 +50,15 @@ pub(crate) struct Tuning {
 pub(crate) enum Durability {
     Full,
     None,
+}
+
+/// See [`Tuning`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// Only as long as a crash needs it.
+    Recycled,
+    /// Every segment is copied into the folder `archive` beside the data.
+    Archived,
 }
 
 /// How to run a server on this cluster.
@@ -92,15 +105,22 @@ fn settings(port: u16, socket_folder: Option<&Path>, tuning: Tuning) -> Vec<Stri
         "max_parallel_workers_per_gather=0".to_owned(),
         // An outbox under load leaves thousands of dead rows a minute, and every read of its front walks past them.
         "autovacuum_naptime=15s".to_owned(),
-        // No standby, so the log need not carry what only a standby reads.
-        "wal_level=minimal".to_owned(),
-        "max_wal_senders=0".to_owned(),
         "max_wal_size=512MB".to_owned(),
         "log_line_prefix=%m [%p] %u@%d ".to_owned(),
         "logging_collector=off".to_owned(),
     ];
+    settings.extend(
+        match tuning.log {
+            // No standby, so the log need not carry what only a standby reads.
+            Log::Recycled => vec!["wal_level=minimal", "max_wal_senders=0"],
+            Log::Archived => vec!["wal_level=replica", "max_wal_senders=2", "archive_mode=on", ARCHIVE],
+        }
+        .into_iter()
+        .map(str::to_owned),
+    );
     if tuning.durability == Durability::None {
-        settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+        // Commits still wait for their write: what was acknowledged lies with the system and survives a killed Postgres.
+        settings.extend(["fsync=off", "full_page_writes=off"].map(str::to_owned));
     }
     settings
 }
@@ -148,10 +168,20 @@ mod tests {
 
     #[test]
     fn only_throw_away_data_may_be_unsafe() {
-        let full = settings(21000, None, Tuning { connections_max: 120, durability: Durability::Full });
+        let full = settings(
+            21000,
+            None,
+            Tuning { connections_max: 120, durability: Durability::Full, log: Log::Recycled },
+        );
         assert!(full.iter().any(|setting| setting == "max_connections=120"));
         assert!(!full.iter().any(|setting| setting.starts_with("fsync")));
-        let none = settings(21000, None, Tuning { connections_max: 120, durability: Durability::None });
+        let none = settings(
+            21000,
+            None,
+            Tuning { connections_max: 120, durability: Durability::None, log: Log::Recycled },
+        );
         assert!(none.iter().any(|setting| setting == "fsync=off"));
+        let forgets = |setting: &String| setting.starts_with("synchronous_commit");
+        assert!(!none.iter().any(forgets), "a commit that was acknowledged survives SIGKILL");
     }
 }
