@@ -108,8 +108,24 @@ impl Failure {
 
 /// Whether an error, or one of its causes, is an outage of the database.
 pub fn is_outage(error: &(dyn Error + 'static)) -> bool {
+    has_cause(error, |error| Failure::of(error).is_outage())
+}
+
+/// Whether an error, or one of its causes, says that the database is well and a value is at fault: a data exception, a broken
+/// constraint, or what has no form in the database.
+pub fn is_of_data(error: &(dyn Error + 'static)) -> bool {
+    has_cause(error, |error| match error {
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        }
+        sqlx::Error::Encode(_) => true,
+        _ => false,
+    })
+}
+
+fn has_cause(error: &(dyn Error + 'static), is_it: impl Fn(&sqlx::Error) -> bool) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| (**error).source());
-    causes.any(|cause| cause.downcast_ref().is_some_and(|error| Failure::of(error).is_outage()))
+    causes.any(|cause| cause.downcast_ref().is_some_and(&is_it))
 }
 
 /// Connection exceptions, and a session that the server ends.

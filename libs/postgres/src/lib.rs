@@ -10,7 +10,7 @@ mod transaction;
 
 pub use clock::DatabaseClock;
 pub use connection::PgConnection;
-pub use failure::{Failure, is_outage};
+pub use failure::{Failure, is_of_data, is_outage};
 pub use listener::Listener;
 pub use pool::{Limits, PgPool};
 pub use transaction::Transaction;

@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Blocks read, published and marked at once. With a thousand letters each they stay far below a megabyte.
 const BATCH: usize = 256;
 const LAYOUTS: i64 = 16;
+/// Blocks whose last message is remembered. The blocks of past shows would stay in memory for ever.
+const LAST_MAX: usize = 100_000;
 
 /// Why publishing stopped for a moment.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +129,9 @@ impl<'a> Blocks<'a> {
         if self.compare_at <= Instant::now() {
             self.compare_at = Instant::now() + GENERATION_PERIOD;
             result = self.compare_generations().await;
+        }
+        if self.last.len() > LAST_MAX {
+            self.last.clear();
         }
         result = result.and(self.publish_marked().await);
         if let Some(show) = self.round.next(self.inventory).await? {

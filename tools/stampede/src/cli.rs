@@ -134,7 +134,7 @@ pub(crate) struct Operated {
     #[arg(long, value_name = "URL", requires = "nats_password")]
     nats_url: Option<String>,
     /// The user there that may do everything; only with --nats-url
-    #[arg(long, env = "NATS_USER", default_value = OPERATOR)]
+    #[arg(long, env = "STAMPEDE_NATS_USER", default_value = OPERATOR)]
     nats_user: String,
     /// That user's password; better in the environment than on the command line.
     #[arg(long, env = "NATS_PASSWORD", hide_env_values = true)]
@@ -216,10 +216,10 @@ pub(crate) struct Provision {
     #[arg(long)]
     pub(crate) refill: bool,
     /// A NATS that `up` does not run.
-    #[arg(long, value_name = "URL", env = "NATS_URL", requires = "password")]
+    #[arg(long, value_name = "URL", env = "STAMPEDE_NATS_URL", requires = "password")]
     pub(crate) url: Option<String>,
     /// Its user that may make streams.
-    #[arg(long, env = "NATS_USER", default_value = crate::provision::OPERATOR)]
+    #[arg(long, env = "STAMPEDE_NATS_USER", default_value = crate::provision::OPERATOR)]
     pub(crate) user: String,
     /// That user's password; better in the environment than on the command line.
     #[arg(long, env = "NATS_PASSWORD", hide_env_values = true)]

@@ -27,8 +27,6 @@ pub(crate) async fn run(options: &cli::Provision) -> anyhow::Result<ExitCode> {
 fn target(options: &cli::Provision) -> anyhow::Result<Provisioner> {
     if let Some(url) = &options.url {
         let password = options.password.clone().context("NATS_PASSWORD is not set")?;
-        // It may come from a variable that is meant for another program.
-        progress::say(format_args!("NATS at {url}, as {}", options.user));
         return Ok(Provisioner::new(url.clone(), options.user.clone(), password));
     }
     let state = options.place.existing()?;

@@ -34,10 +34,10 @@ pub struct Verify {
     #[arg(long, value_name = "URL", env = "VERIFIER_DATABASE_URL", hide_env_values = true, requires_all = ["nats_url", "nats_password"])]
     pub database_url: Option<String>,
     /// Its NATS.
-    #[arg(long, value_name = "URL", env = "NATS_URL")]
+    #[arg(long, value_name = "URL", env = "STAMPEDE_NATS_URL")]
     pub nats_url: Option<String>,
     /// The user there that may read every stream.
-    #[arg(long, env = "NATS_USER", default_value = OPERATOR)]
+    #[arg(long, env = "STAMPEDE_NATS_USER", default_value = OPERATOR)]
     pub nats_user: String,
     /// That user's password; better in the environment than on the command line.
     #[arg(long, env = "NATS_PASSWORD", hide_env_values = true)]

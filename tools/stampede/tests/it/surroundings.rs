@@ -67,6 +67,9 @@ fn variables_of_other_programs_change_nothing() {
             ("PYTHONHOME", "/nowhere"),
             ("PYTHONPATH", "/nowhere"),
             ("GIT_DIR", "/nowhere"),
+            ("NATS_URL", "nats://127.0.0.1:9"),
+            ("NATS_USER", "nobody"),
+            ("NATS_PASSWORD", "nothing"),
             ("http_proxy", "http://127.0.0.1:9"),
             ("ALL_PROXY", "http://127.0.0.1:9"),
             ("HTTP_PROXY", "http://127.0.0.1:9"),
@@ -78,6 +81,7 @@ fn variables_of_other_programs_change_nothing() {
     };
     up(&["up", "--infra", "--random-ports", "--throw-away", "--detach"]);
     let status = up(&["status"]);
+    up(&["provision"]);
     up(&["down"]);
     for process in ["postgres", "nats", "smtp"] {
         let line = status.lines().find(|line| line.contains(process)).unwrap();

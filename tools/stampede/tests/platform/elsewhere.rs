@@ -43,7 +43,7 @@ async fn shows_are_made_tickets_bought_and_everything_verified_from_outside() {
     let with = |password: String| {
         [
             ("VERIFIER_DATABASE_URL", database.clone()),
-            ("NATS_URL", run.urls.nats.clone()),
+            ("STAMPEDE_NATS_URL", run.urls.nats.clone()),
             ("NATS_PASSWORD", password),
         ]
     };

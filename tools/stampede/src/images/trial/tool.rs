@@ -45,7 +45,7 @@ async fn provision(jail: &Jail, names: &Names) -> Result<String> {
     let port = Ports::default().free()?;
     for (name, error) in names.all() {
         let url = format!("nats://{name}:{port}");
-        let env = [("NATS_URL", url.as_str()), ("NATS_PASSWORD", "secret")];
+        let env = [("STAMPEDE_NATS_URL", url.as_str()), ("NATS_PASSWORD", "secret")];
         let env = env.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let mut run = Run::start(jail.command(&["provision"], &env)?)?;
         let status = run.ended().await?;
