@@ -1,6 +1,6 @@
 //! The use cases: join, look, leave, and the loop that calls people.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use stampede_bus::{BoxError, Bus, CallError};
 use stampede_contracts::{
@@ -189,17 +189,26 @@ impl App {
     pub async fn call_people(self, shutdown: CancellationToken) -> Result<(), BoxError> {
         let mut look = tokio::time::interval(self.config.admit_every);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut defective = HashSet::new();
         while shutdown.run_until_cancelled(look.tick()).await.is_some() {
+            let mut outage = None;
+            // What is wrong with one show does not concern the buyers of the others.
             for show in self.store.busy_shows().await? {
                 match self.look_at(&show).await {
-                    Err(error) if Failure::of(&error) == Failure::Outage => return Err(error.into()),
-                    // The buyers of the other shows need not wait for it.
-                    Err(error) => {
+                    Ok(()) => _ = defective.remove(&show.show_id),
+                    Err(error) if Failure::of(&error) == Failure::Outage => outage = Some(error),
+                    Err(error) if defective.insert(show.show_id) => {
                         let error = &error as &dyn std::error::Error;
-                        tracing::error!(show = %show.show_id, error, "nobody can be called for a show");
+                        tracing::error!(
+                            show = %show.show_id, error,
+                            "no buyer of this show is admitted until its rows are fixed; other shows continue"
+                        );
                     }
-                    Ok(()) => {}
+                    Err(_known) => {}
                 }
+            }
+            if let Some(outage) = outage {
+                return Err(outage.into());
             }
         }
         Ok(())

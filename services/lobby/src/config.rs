@@ -14,6 +14,9 @@ pub const IDENTITY: Identity = Identity {
     blueprint: include_str!("../blueprint.toml"),
 };
 
+/// A buyer who polls every 10 s and is noted every 20 s has to be seen within a third of it.
+const ABANDONED_AFTER_MIN: Duration = Duration::from_secs(90);
+
 /// What the lobby can be told.
 #[derive(Debug)]
 pub struct Config {
@@ -21,7 +24,7 @@ pub struct Config {
     pub pass_key: SigningKey,
     /// `ADMIT_EVERY_MS`: how often people are admitted.
     pub admit_every: Duration,
-    /// `ABANDONED_AFTER_MS`: who was not heard of for so long is not admitted.
+    /// `ABANDONED_AFTER_MS`: a buyer not seen for this long is skipped.
     pub abandoned_after: Duration,
     /// `HISTORY_KEPT_FOR_DAYS`: how long places stay after their show is over.
     pub history: Duration,
@@ -36,6 +39,9 @@ pub enum ConfigError {
     /// Not a signing key.
     #[error("PASS_SIGNING_KEY: {0}")]
     Key(#[from] InvalidKey),
+    /// A buyer who polls as told would count as gone.
+    #[error("ABANDONED_AFTER_MS must be at least {}", ABANDONED_AFTER_MIN.as_millis())]
+    AbandonedTooSoon,
 }
 
 impl Config {
@@ -44,10 +50,14 @@ impl Config {
     /// # Errors
     /// Names the key that is missing or wrong.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let abandoned_after = env.millis_or("ABANDONED_AFTER_MS", Duration::from_secs(120))?;
+        if abandoned_after < ABANDONED_AFTER_MIN {
+            return Err(ConfigError::AbandonedTooSoon);
+        }
         Ok(Self {
             pass_key: SigningKey::from_seed_hex(env.secret("PASS_SIGNING_KEY")?.expose())?,
             admit_every: env.millis_or("ADMIT_EVERY_MS", Duration::from_millis(100))?,
-            abandoned_after: env.millis_or("ABANDONED_AFTER_MS", Duration::from_secs(120))?,
+            abandoned_after,
             history: env.days_or("HISTORY_KEPT_FOR_DAYS", 90)?,
         })
     }

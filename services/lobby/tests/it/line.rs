@@ -1,11 +1,14 @@
 //! The line, while holders of places leave it, and behind places whose holders left silently.
 
 use stampede_contracts::api::Place;
+use stampede_lobby::{domain::Stock, store::Called};
 use stampede_postgres::{PgPool, Transaction};
 
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// The line was heard without a break for longer than a holder may be silent.
+pub(super) const HEARD_LONG: &str = "UPDATE show SET heard_from = now() - interval '1 hour'";
 
 /// Waits until `count` statements wait for a lock.
 pub(super) async fn until_waiting(pool: &PgPool, count: i64) {
@@ -63,6 +66,7 @@ async fn who_leaves_while_people_are_called_is_neither_called_nor_passed_over() 
     stage.store.draw(show).await.unwrap();
     let line = joins(&stage, show, 3).await;
     let pool = stage.database.pool();
+    sqlx::query(HEARD_LONG).execute(pool).await.unwrap();
     let gone = "UPDATE place SET seen_at = now() - interval '10 minutes' WHERE number = 1";
     sqlx::query(gone).execute(pool).await.unwrap();
     sqlx::query("UPDATE show SET allowance = 10").execute(pool).await.unwrap();
@@ -93,6 +97,7 @@ async fn who_is_called_was_heard_of_however_many_in_front_were_not() {
     stage.store.draw(show).await.unwrap();
     joins(&stage, show, 45).await;
     let (pool, stock) = (stage.database.pool(), stage.app.stock().of(show));
+    sqlx::query(HEARD_LONG).execute(pool).await.unwrap();
     let call = async |unseen: &'static str| {
         sqlx::query(unseen).execute(pool).await.unwrap();
         sqlx::query("UPDATE show SET allowance = 1000").execute(pool).await.unwrap();
@@ -110,8 +115,140 @@ async fn who_is_called_was_heard_of_however_many_in_front_were_not() {
         "twenty in front are gone, and the one behind may still come back"
     );
     assert_eq!(call("UPDATE place SET seen_at = now() WHERE number = 35").await, (0, 10));
-    let rest = "UPDATE place SET seen_at = now() - interval '10 minutes' WHERE state = 'waiting'";
-    assert_eq!(call(rest).await, (5, 0), "abandoned places do not stay indefinitely");
+    let last = "UPDATE place SET seen_at = now() - interval '10 minutes' WHERE number < 45";
+    assert_eq!(call(last).await, (4, 1), "fewer than may be called");
+}
+
+/// A line of so many who all hold the shortest silence, made by one statement.
+async fn crowd(stage: &Stage, state: &str, count: i64) -> ShowId {
+    let show = stage.show(Duration::ZERO, 10, (100, 0)).await;
+    if state == "waiting" {
+        stage.store.draw(show).await.unwrap();
+    }
+    let insert = "INSERT INTO place (place_id, show_id, session, state, number)
+                  SELECT gen_random_uuid(), $1, gen_random_uuid(), $2, CASE WHEN $2 = 'waiting' THEN number END
+                  FROM generate_series(1, $3) AS number";
+    let insert = sqlx::query(insert).bind(show.uuid()).bind(state).bind(count);
+    insert.execute(stage.database.pool()).await.unwrap();
+    show
+}
+
+async fn numbers(stage: &Stage, state: &str) -> Vec<i64> {
+    let select = "SELECT number FROM place WHERE state = $1 ORDER BY number";
+    sqlx::query_scalar(select).bind(state).fetch_all(stage.database.pool()).await.unwrap()
+}
+
+#[tokio::test]
+async fn after_an_outage_nobody_is_abandoned_and_the_line_keeps_its_order() {
+    // What was unavailable: the database or the lobby, so that nobody looked, or the gateway, so that nobody was seen.
+    for outage in ["allowance_at = now() - interval '3 minutes'", "allowance = 0"] {
+        let stage = Stage::start().await;
+        let show = crowd(&stage, "waiting", 50).await;
+        let (pool, stock) = (stage.database.pool(), stage.app.stock().of(show));
+        let run = async |sql: &str| {
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(pool).await.unwrap();
+        };
+        let call = async || {
+            let called = stage.store.call(show, stock, 2 * MINUTE).await.unwrap();
+            (called.admitted.len(), called.ended)
+        };
+        run(HEARD_LONG).await;
+        run("UPDATE place SET seen_at = now() - interval '3 minutes'").await;
+        run(&format!("UPDATE show SET {outage}")).await;
+        assert_eq!(call().await, (0, 0), "nobody would hear of it: {outage}");
+        // The first poll after it comes from the end of the line.
+        run("UPDATE place SET seen_at = now() WHERE number = 50").await;
+        run("UPDATE show SET allowance = 1000").await;
+        assert_eq!(call().await, (10, 0), "{outage}");
+        assert_eq!(numbers(&stage, "admitted").await, Vec::from_iter(1..=10), "{outage}");
+        // Who has not come back for as long as anybody may be silent is passed over.
+        run(HEARD_LONG).await;
+        run("UPDATE place SET state = 'left' WHERE state = 'admitted'").await;
+        run("UPDATE show SET allowance = 1000").await;
+        assert_eq!(call().await, (1, 39), "{outage}");
+    }
+}
+
+#[tokio::test]
+async fn an_outage_in_which_the_first_poll_is_faster_than_the_first_look_abandons_nobody() {
+    let stage = Stage::start().await;
+    let show = crowd(&stage, "waiting", 50).await;
+    let (pool, stock) = (stage.database.pool(), stage.app.stock().of(show));
+    for change in [
+        HEARD_LONG,
+        "UPDATE show SET allowance_at = now() - interval '3 minutes'",
+        "UPDATE place SET seen_at = now() - interval '3 minutes' WHERE number < 50",
+    ] {
+        sqlx::query(change).execute(pool).await.unwrap();
+    }
+    // Not even while the stock is unknown, as it is after the start of a lobby.
+    assert_eq!(stage.store.call(show, None, 2 * MINUTE).await.unwrap(), Called::default());
+    let called = stage.store.call(show, stock, 2 * MINUTE).await.unwrap();
+    assert_eq!(called.ended, 0);
+    assert_eq!(numbers(&stage, "waiting").await.len() + called.admitted.len(), 50);
+    assert_eq!(numbers(&stage, "admitted").await, Vec::from_iter(1..=called.admitted.len() as i64));
+}
+
+#[tokio::test]
+async fn one_look_ends_a_bounded_number_of_places_and_the_next_one_more() {
+    let stage = Stage::start().await;
+    let show = crowd(&stage, "waiting", 1_003).await;
+    let (pool, plenty) = (stage.database.pool(), stage.app.stock().of(show));
+    sqlx::query(HEARD_LONG).execute(pool).await.unwrap();
+    let gone = "UPDATE place SET seen_at = now() - interval '10 minutes' WHERE number < 1003";
+    sqlx::query(gone).execute(pool).await.unwrap();
+    sqlx::query("UPDATE show SET allowance = 1000").execute(pool).await.unwrap();
+    let look = async |stock| {
+        let called = stage.store.call(show, stock, 2 * MINUTE).await.unwrap();
+        (called.admitted.len(), called.ended, called.sold_out)
+    };
+    assert_eq!(look(plenty).await, (1, 1_000, 0));
+    assert_eq!(look(plenty).await, (0, 0, 0), "nobody waits who was heard of");
+    sqlx::query("UPDATE place SET seen_at = now(), state = 'waiting' WHERE state = 'expired'")
+        .execute(pool)
+        .await
+        .unwrap();
+    let nothing = Some(Stock::default());
+    assert_eq!(look(nothing).await, (0, 0, 1_000));
+    assert_eq!(numbers(&stage, "waiting").await, [1, 2], "those in front are told last");
+    assert_eq!(look(nothing).await, (0, 0, 2));
+}
+
+#[tokio::test]
+async fn a_large_crowd_is_drawn_in_the_order_of_its_hashes() {
+    let stage = Stage::start().await;
+    let show = crowd(&stage, "early", 10_001).await;
+    assert_eq!(stage.store.draw(show).await.unwrap(), 10_001);
+    let wrong = "SELECT count(*) FROM (
+                     SELECT number, row_number() OVER (ORDER BY sha256(seed || uuid_send(place_id))) AS rank
+                     FROM place JOIN show USING (show_id)) AS drawn
+                 WHERE number IS DISTINCT FROM rank";
+    let wrong: i64 = sqlx::query_scalar(wrong).fetch_one(stage.database.pool()).await.unwrap();
+    assert_eq!(wrong, 0);
+}
+
+#[tokio::test]
+async fn an_outage_at_one_show_does_not_keep_the_buyers_of_another_waiting() {
+    let stage = Stage::start().await;
+    let stuck = crowd(&stage, "waiting", 1).await;
+    let show = stage.show(Duration::ZERO, 1, (100, 0)).await;
+    stage.store.draw(show).await.unwrap();
+    let fails = "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+                     $$ BEGIN RAISE EXCEPTION 'too slow' USING ERRCODE = '57014'; END $$";
+    for sql in [
+        fails.to_owned(),
+        format!(
+            "CREATE TRIGGER fail BEFORE UPDATE ON show FOR EACH ROW WHEN (OLD.show_id = '{}') EXECUTE FUNCTION fail()",
+            stuck.uuid()
+        ),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(stage.database.pool()).await.unwrap();
+    }
+    let session = SessionId::new();
+    let (place, _) = stage.app.join(show, session).await.unwrap();
+    let error = stage.app.clone().call_people(CancellationToken::new()).await.unwrap_err();
+    assert!(is_outage(error.as_ref()), "{error}");
+    assert_eq!(stage.state(&place, session).await, PlaceState::Admitted);
 }
 
 #[tokio::test]

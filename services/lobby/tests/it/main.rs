@@ -339,6 +339,7 @@ async fn a_slot_that_is_over_and_a_place_that_was_abandoned_make_room() {
     assert_eq!(call().await.admitted.len(), 0);
     // The first one's time is over, and the second has gone away without a word.
     for change in [
+        line::HEARD_LONG,
         "UPDATE place SET pass_expires_at = now() - interval '2 seconds' WHERE number = 1",
         "UPDATE place SET seen_at = now() - interval '10 minutes' WHERE number = 2",
     ] {
