@@ -1,7 +1,7 @@
-//! What the relay knows of its lanes: which rest because a message was not stored, and which destinations it is
-//! publishing to just now.
+//! The state of a relay's lanes: which back off because a message was not stored, and which destinations have a window in
+//! flight.
 //!
-//! A lane is a partition's messages to one destination. One that is refused rests alone: a stream that is full, or gone,
+//! A lane is a partition's messages to one destination. One that is refused backs off alone: a stream that is full, or gone,
 //! holds back nothing that goes elsewhere.
 
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ struct Pause {
 }
 
 impl Lanes {
-    /// A message was not stored: rest, for twice as long as the last time in a row.
+    /// A message was not stored: the lane backs off, for twice as long as the last time in a row.
     pub(crate) fn failed(&mut self, destination: &Destination, partition: Partition, now: Instant) {
         let lane = (Arc::clone(destination), partition);
         let pause = self.pauses.entry(lane).or_insert(Pause { failures: 0, until: now });
@@ -46,19 +46,28 @@ impl Lanes {
         self.pauses.remove(&(Arc::clone(destination), partition));
     }
 
-    /// Lanes that rest.
-    pub(crate) fn resting(&self, now: Instant) -> impl Iterator<Item = (&str, Partition)> {
-        let resting = self.pauses.iter().filter(move |(_, pause)| pause.until > now);
-        resting.map(|((destination, partition), _)| (&**destination, *partition))
+    /// Lanes that back off.
+    pub(crate) fn backing_off(&self, now: Instant) -> impl Iterator<Item = (&str, Partition)> {
+        let paused = self.pauses.iter().filter(move |(_, pause)| pause.until > now);
+        paused.map(|((destination, partition), _)| (&**destination, *partition))
     }
 
-    /// When the next rest ends, if one goes on.
-    pub(crate) fn next_end(&self, now: Instant) -> Option<Instant> {
-        self.pauses.values().map(|pause| pause.until).filter(|until| *until > now).min()
+    /// When to read again because a pause ends. One that has ended counts until its lane is read, which is not while its
+    /// destination has a window in flight.
+    pub(crate) fn next_end(&self) -> Option<Instant> {
+        let waiting = self.pauses.iter().filter(|((to, _), _)| !self.in_flight.contains_key(to));
+        waiting.map(|(_, pause)| pause.until).min()
+    }
+
+    /// Lanes were read at `now`. One whose pause had ended, and that has no rows, is empty: its pause is forgotten.
+    pub(crate) fn read(&mut self, now: Instant, has_rows: impl Fn(&Destination, Partition) -> bool) {
+        self.pauses.retain(|(to, partition), pause| {
+            pause.until > now || self.in_flight.contains_key(to) || has_rows(to, *partition)
+        });
     }
 
     /// A window is published from now on, and nothing else of its destination is read.
-    pub(crate) fn took_off(&mut self, destination: &Destination, is_full: bool) {
+    pub(crate) fn started(&mut self, destination: &Destination, is_full: bool) {
         self.in_flight.insert(Arc::clone(destination), is_full);
     }
 
@@ -67,12 +76,12 @@ impl Lanes {
         self.in_flight.values_mut().for_each(|may_be_more| *may_be_more = true);
     }
 
-    /// A window was published. Says whether there may be more for its destination.
-    pub(crate) fn landed(&mut self, destination: &Destination) -> bool {
+    /// A window was published. Returns whether there may be more for its destination.
+    pub(crate) fn finished(&mut self, destination: &Destination) -> bool {
         self.in_flight.remove(destination).unwrap_or_default()
     }
 
-    /// Destinations that are published to.
+    /// Destinations with a window in flight.
     pub(crate) fn in_flight(&self) -> impl Iterator<Item = &str> {
         self.in_flight.keys().map(|destination| &**destination)
     }
@@ -87,38 +96,57 @@ mod tests {
     }
 
     #[test]
-    fn rests_double_up_to_five_seconds_and_end_with_a_success() {
+    fn pauses_double_up_to_five_seconds_and_end_with_a_success() {
         let (mut lanes, mut now) = (Lanes::default(), Instant::now());
         let mail = destination("cmd.notify");
-        let mut rests = Vec::new();
+        let mut pauses = Vec::new();
         for _ in 0..8 {
             lanes.failed(&mail, 3, now);
-            let end = lanes.next_end(now).unwrap();
-            assert_eq!(lanes.resting(now).collect::<Vec<_>>(), [("cmd.notify", 3)]);
-            assert_eq!(lanes.resting(end).count(), 0);
-            rests.push((end - now).as_millis());
+            let end = lanes.next_end().unwrap();
+            assert_eq!(lanes.backing_off(now).collect::<Vec<_>>(), [("cmd.notify", 3)]);
+            assert_eq!(lanes.backing_off(end).count(), 0);
+            pauses.push((end - now).as_millis());
             now = end;
         }
-        assert_eq!(rests, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
-        assert_eq!(lanes.next_end(now), None);
+        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
 
         lanes.succeeded(&mail, 3);
         lanes.failed(&mail, 3, now);
-        assert_eq!(lanes.next_end(now), Some(now + PAUSE_MIN));
+        assert_eq!(lanes.next_end(), Some(now + PAUSE_MIN));
+    }
+
+    #[test]
+    fn a_pause_that_ends_while_a_window_is_in_flight_is_not_missed_and_an_empty_lane_has_none() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        let mail = destination("cmd.notify");
+        lanes.failed(&mail, 3, now);
+        lanes.started(&mail, false);
+        assert_eq!(lanes.next_end(), None, "it is not read now");
+        let end = now + PAUSE_MIN;
+        lanes.read(end, |_, _| false);
+        assert!(!lanes.finished(&mail));
+        assert_eq!(lanes.next_end(), Some(end), "it has not been read since");
+        lanes.read(end, |to, partition| **to == *"cmd.notify" && partition == 3);
+        assert_eq!(lanes.next_end(), Some(end), "it has rows");
+        lanes.read(end, |_, _| false);
+        assert_eq!(lanes.next_end(), None);
     }
 
     #[test]
     fn what_is_written_while_a_window_is_published_is_read_after_it() {
         let mut lanes = Lanes::default();
         let (mail, money) = (destination("cmd.notify"), destination("cmd.payments"));
-        lanes.took_off(&mail, false);
+        lanes.started(&mail, false);
         assert_eq!(lanes.in_flight().collect::<Vec<_>>(), ["cmd.notify"]);
-        assert!(!lanes.landed(&mail), "whoever writes leaves a nudge, so nothing has to be read to find out");
-        lanes.took_off(&mail, false);
-        lanes.took_off(&money, true);
-        assert!(lanes.landed(&money), "the window was full");
+        assert!(
+            !lanes.finished(&mail),
+            "whoever writes leaves a nudge, so nothing has to be read to find out"
+        );
+        lanes.started(&mail, false);
+        lanes.started(&money, true);
+        assert!(lanes.finished(&money), "the window was full");
         lanes.written();
-        assert!(lanes.landed(&mail));
+        assert!(lanes.finished(&mail));
         assert_eq!(lanes.in_flight().count(), 0);
     }
 }

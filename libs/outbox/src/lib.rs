@@ -8,7 +8,7 @@ mod partition;
 mod relay;
 mod session;
 
-pub use outbox::{NewRow, Outbox, Stored};
+pub use outbox::{Blocked, NewRow, Outbox, Stored};
 pub use relay::{Relay, RelaySettings};
 
 /// The table, to be copied into a migration of the service.

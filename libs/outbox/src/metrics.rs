@@ -26,7 +26,7 @@ impl Metrics {
                 .build(),
             stopped: meter
                 .u64_counter("stampede.outbox.stopped")
-                .with_description("Times a lane had to rest because a message was not stored.")
+                .with_description("Times a lane had to back off because a message was not stored.")
                 .build(),
             oldest: meter
                 .f64_gauge("stampede.outbox.oldest")

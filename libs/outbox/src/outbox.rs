@@ -1,6 +1,5 @@
 //! The writing side: messages go into the caller's transaction.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::session;
 /// More partitions than this would only be more locks.
 const PARTITIONS_MAX: u16 = 1_024;
 /// A relay publishes within milliseconds, and looks once a second for what it missed.
-const STANDS_AFTER: Duration = Duration::from_secs(5);
+const BLOCKED_AFTER: Duration = Duration::from_secs(5);
 
 /// The outbox of a service. Clones share what the process knows about it.
 #[derive(Debug, Clone)]
@@ -35,6 +34,13 @@ pub struct NewRow {
     message: Message,
     #[serde(skip)]
     held_elsewhere: bool,
+}
+
+/// Lanes that take nothing now, see [`Outbox::blocked`].
+#[derive(Debug)]
+pub struct Blocked {
+    lanes: Vec<(String, Partition)>,
+    partitions: Partitions,
 }
 
 /// What was written; it is published after the commit.
@@ -151,13 +157,14 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Destinations that take nothing just now, such as `cmd.payments`: a message to each has waited for five seconds.
-    /// Whoever repeats messages leaves them out: what was said before is still here, and would only be joined by more.
+    /// Lanes that take nothing now: a message in each has waited for five seconds. A service that repeats messages leaves
+    /// these out: what it sent before is still here, and a repetition would only join it.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn standing(&self) -> Result<HashSet<String>, sqlx::Error> {
-        session::standing(&self.pool, self.partitions.all().collect(), STANDS_AFTER).await
+    pub async fn blocked(&self) -> Result<Blocked, sqlx::Error> {
+        let lanes = session::blocked(&self.pool, self.partitions.all().collect(), BLOCKED_AFTER).await?;
+        Ok(Blocked { lanes, partitions: self.partitions.clone() })
     }
 
     pub(crate) async fn nudged(&self) {
@@ -170,6 +177,20 @@ impl Outbox {
 
     pub(crate) fn partitions(&self) -> &Partitions {
         &self.partitions
+    }
+}
+
+impl Blocked {
+    /// Whether a message of this aggregate would wait in one of them.
+    pub fn has(&self, aggregate: &str, message: &Message) -> bool {
+        let partition = self.partitions.of(hash(aggregate));
+        let is_to = |destination: &str| {
+            message
+                .subject
+                .strip_prefix(destination)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.lanes.iter().any(|(destination, within)| *within == partition && is_to(destination))
     }
 }
 

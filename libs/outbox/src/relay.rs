@@ -1,9 +1,10 @@
 //! The publishing side: a loop that empties the partitions it holds.
 
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use stampede_bus::{Bus, PublishError};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -76,20 +77,20 @@ impl Relay {
     /// As long as one connection lives.
     async fn session(&self, shutdown: &CancellationToken) -> Result<(), SessionError> {
         let session = Session::open(&self.outbox).await?;
-        let term = Term {
+        let relaying = Relaying {
             relay: self,
             session,
             lanes: Lanes::default(),
-            flights: JoinSet::new(),
-            look: true,
+            in_flight: JoinSet::new(),
+            has_news: true,
             read_at: Instant::now(),
-            look_around_at: Instant::now(),
+            poll_at: Instant::now(),
         };
-        term.run(shutdown).await
+        relaying.run(shutdown).await
     }
 
     /// Publishes a window, one wave after the other; after `shutdown` no further one.
-    async fn publish(self, window: Window, shutdown: CancellationToken) -> Landed {
+    async fn publish(self, window: Window, shutdown: CancellationToken) -> Finished {
         let started = Instant::now();
         let mut batch = Batch::new(window.rows);
         while !shutdown.is_cancelled()
@@ -100,86 +101,95 @@ impl Relay {
         }
         let outcome = batch.into_outcome();
         self.metrics.published(&outcome, started.elapsed());
-        Landed { destination: window.destination, outcome }
+        Finished { destination: window.destination, outcome }
     }
 }
 
 /// A window that was published.
-struct Landed {
+struct Finished {
     destination: Destination,
     outcome: Outcome<PublishError>,
 }
 
 /// What a relay does while one connection lives. Dropping it ends what is in flight: whoever lost the locks stops at
 /// once, because another relay has the same rows.
-struct Term<'a> {
+struct Relaying<'a> {
     relay: &'a Relay,
     session: Session,
     lanes: Lanes,
     /// One window a destination, so that one that answers late makes only itself late.
-    flights: JoinSet<Landed>,
+    in_flight: JoinSet<Finished>,
     /// Whether there may be something to read.
-    look: bool,
+    has_news: bool,
     /// The earliest time to do so while something is in flight.
     read_at: Instant,
-    look_around_at: Instant,
+    poll_at: Instant,
 }
 
-impl Term<'_> {
+impl Relaying<'_> {
     async fn run(mut self, shutdown: &CancellationToken) -> Result<(), SessionError> {
         let mut pulse = interval_at(Instant::now() + PULSE, PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if !shutdown.is_cancelled() {
-                self.take_off(shutdown).await?;
-            } else if self.flights.is_empty() {
+                self.start(shutdown).await?;
+            } else if self.in_flight.is_empty() {
                 return self.session.close().await;
             }
             let wake_at = self.wake_at();
             tokio::select! {
                 () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
-                Some(landed) = self.flights.join_next() => self.land(landed?).await?,
+                Some(finished) = self.in_flight.join_next() => match finished.map_err(JoinError::try_into_panic) {
+                    Ok(finished) => self.finish(finished).await?,
+                    // A defect, which is for the supervisor to see.
+                    Err(Ok(panic)) => resume_unwind(panic),
+                    // The runtime ends.
+                    Err(Err(_cancelled)) => return self.session.close().await,
+                },
                 () = self.relay.outbox.nudged() => self.hear(Notice::Stored),
                 notice = self.session.notified() => self.hear(notice?),
-                () = sleep_until(wake_at), if !shutdown.is_cancelled() => self.look = true,
+                () = sleep_until(wake_at), if !shutdown.is_cancelled() => self.has_news = true,
                 _ = pulse.tick() => self.session.show_life().await?,
             }
         }
     }
 
     fn wake_at(&self) -> Instant {
-        let rest = self.lanes.next_end(Instant::now());
-        let read = self.look.then_some(self.read_at);
-        [rest, read].into_iter().flatten().fold(self.look_around_at, Instant::min)
+        let pause = self.lanes.next_end().map(|end| end.max(self.read_at));
+        let read = self.has_news.then_some(self.read_at);
+        [pause, read].into_iter().flatten().fold(self.poll_at, Instant::min)
     }
 
     /// Reads what may be read, and begins to publish it.
-    async fn take_off(&mut self, shutdown: &CancellationToken) -> Result<(), SessionError> {
+    async fn start(&mut self, shutdown: &CancellationToken) -> Result<(), SessionError> {
         while let Some(notice) = self.session.buffered() {
             self.hear(notice);
         }
-        if self.look_around_at <= Instant::now() {
-            self.look_around().await?;
+        if self.poll_at <= Instant::now() {
+            self.poll().await?;
         }
-        let is_too_soon = !self.flights.is_empty() && Instant::now() < self.read_at;
-        if !self.look || is_too_soon {
+        let now = Instant::now();
+        let is_too_soon = !self.in_flight.is_empty() && now < self.read_at;
+        if !self.has_news || is_too_soon {
             return Ok(());
         }
-        self.look = false;
-        self.read_at = Instant::now() + READ_GAP;
+        self.has_news = false;
+        self.read_at = now + READ_GAP;
         let held = self.relay.outbox.partitions().held();
         if held.is_empty() {
             return Ok(());
         }
-        for window in self.session.read(&held, self.relay.settings.batch, &self.lanes).await? {
-            self.lanes.took_off(&window.destination, window.is_full);
-            self.flights.spawn(self.relay.clone().publish(window, shutdown.clone()));
+        let windows = self.session.read(&held, self.relay.settings.batch, &self.lanes, now).await?;
+        self.lanes.read(now, |to, partition| windows.iter().any(|window| window.may_have(to, partition)));
+        for window in windows {
+            self.lanes.started(&window.destination, window.is_full);
+            self.in_flight.spawn(self.relay.clone().publish(window, shutdown.clone()));
         }
         Ok(())
     }
 
     /// What is done once in an idle poll, busy or not.
-    async fn look_around(&mut self) -> Result<(), SessionError> {
+    async fn poll(&mut self) -> Result<(), SessionError> {
         let partitions = self.relay.outbox.partitions();
         if self.session.take_free_partitions().await? {
             let held = partitions.held();
@@ -188,24 +198,24 @@ impl Term<'_> {
         }
         let oldest = self.session.oldest(&partitions.held()).await?;
         self.relay.metrics.oldest(oldest);
-        self.look_around_at = Instant::now() + self.relay.settings.idle_poll;
-        self.look = true;
+        self.poll_at = Instant::now() + self.relay.settings.idle_poll;
+        self.has_news = true;
         Ok(())
     }
 
-    /// Deletes what a stream has, and lets the lanes rest in which something failed. Progress, even if a failure ended it,
-    /// starts the rests anew: a stream that is full and being emptied takes a few messages every time.
-    async fn land(&mut self, landed: Landed) -> Result<(), SessionError> {
-        let Landed { destination, outcome } = landed;
+    /// Deletes what a stream has, and lets the lanes back off in which something failed. Progress, even if a failure ended
+    /// it, starts the backoff again: a stream that is full and being emptied takes a few messages every time.
+    async fn finish(&mut self, finished: Finished) -> Result<(), SessionError> {
+        let Finished { destination, outcome } = finished;
         self.session.delete(&outcome.stored).await?;
         for place in &outcome.stored {
             self.lanes.succeeded(&destination, place.partition);
         }
         for (partition, error) in &outcome.stopped {
-            tracing::warn!(%destination, partition, %error, "a message of the outbox was not stored; its lane rests");
+            tracing::warn!(%destination, partition, %error, "a message of the outbox was not stored; its lane backs off");
             self.lanes.failed(&destination, *partition, Instant::now());
         }
-        self.look |= self.lanes.landed(&destination);
+        self.has_news |= self.lanes.finished(&destination);
         Ok(())
     }
 
@@ -213,9 +223,9 @@ impl Term<'_> {
         match notice {
             Notice::Stored => {
                 self.lanes.written();
-                self.look = true;
+                self.has_news = true;
             }
-            Notice::Released => self.look_around_at = Instant::now(),
+            Notice::Released => self.poll_at = Instant::now(),
         }
     }
 }

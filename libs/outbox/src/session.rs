@@ -6,7 +6,6 @@
 //! A process that is frozen, or a machine that is cut off, keeps its connection and would keep its locks for ever. So
 //! the server ends a session that was silent for some seconds, and a relay that lives says so in between.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgNotification, PgPoolOptions, PgRow};
@@ -14,7 +13,6 @@ use sqlx::types::time::OffsetDateTime;
 use sqlx::{FromRow, Row as _};
 use stampede_bus::Message;
 use stampede_postgres::PgPool;
-use tokio::task::JoinError;
 use tokio::time::{Instant, timeout};
 
 use crate::batch::{Place, Row};
@@ -42,9 +40,6 @@ pub(crate) enum SessionError {
     /// Nothing comes any more.
     #[error("the outbox's database does not answer")]
     Silent,
-    /// A window was not published to its end.
-    #[error("publishing a window ended early")]
-    Ended(#[from] JoinError),
     /// Nobody would ever publish these rows.
     #[error("the outbox holds rows of partition {found}, but there are only {configured}")]
     UnknownPartition { found: Partition, configured: usize },
@@ -92,6 +87,12 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Whether a lane may have rows in it: those of a full window may be behind its last row.
+    pub(crate) fn may_have(&self, destination: &Destination, partition: Partition) -> bool {
+        self.destination == *destination
+            && (self.is_full || self.rows.iter().any(|row| row.place.partition == partition))
+    }
+
     /// Windows from rows that are sorted by destination.
     fn of(mut rows: Vec<(String, Row)>, limit: u16) -> Vec<Self> {
         let mut windows = Vec::new();
@@ -105,15 +106,15 @@ impl Window {
     }
 }
 
-/// Destinations whose oldest message, in any of these partitions, has waited for `at_least`.
-pub(crate) async fn standing(
+/// Lanes whose oldest message has waited for `at_least`.
+pub(crate) async fn blocked(
     pool: &PgPool,
     partitions: Vec<Partition>,
     at_least: Duration,
-) -> Result<HashSet<String>, sqlx::Error> {
-    let names: Vec<String> = sqlx::query_scalar(concat!(
+) -> Result<Vec<(String, Partition)>, sqlx::Error> {
+    sqlx::query_as(concat!(
         destinations!(),
-        "SELECT DISTINCT name FROM destination CROSS JOIN unnest($1::smallint[]) AS every (partition) \
+        "SELECT name, every.partition FROM destination CROSS JOIN unnest($1::smallint[]) AS every (partition) \
          CROSS JOIN LATERAL (SELECT created_at FROM outbox WHERE ",
         destination!(),
         " = name AND outbox.partition = every.partition ORDER BY id LIMIT 1) AS oldest \
@@ -122,8 +123,7 @@ pub(crate) async fn standing(
     .bind(partitions)
     .bind(at_least.as_secs_f64())
     .fetch_all(pool)
-    .await?;
-    Ok(names.into_iter().collect())
+    .await
 }
 
 /// Dropping it gives the partitions up.
@@ -158,15 +158,16 @@ impl Session {
     }
 
     /// The next rows of these partitions, a window of at most `limit` for each destination, in the order of their ids.
-    /// Destinations that are published to just now are left out, and so are lanes that rest.
+    /// Destinations with a window in flight are left out, and so are lanes that back off at `now`.
     pub(crate) async fn read(
         &mut self,
         partitions: &[Partition],
         limit: u16,
         lanes: &Lanes,
+        now: Instant,
     ) -> Result<Vec<Window>, SessionError> {
         let in_flight: Vec<&str> = lanes.in_flight().collect();
-        let (resting, rest_in): (Vec<&str>, Vec<Partition>) = lanes.resting(Instant::now()).unzip();
+        let (paused, paused_in): (Vec<&str>, Vec<Partition>) = lanes.backing_off(now).unzip();
         let rows = sqlx::query_as(concat!(
             destinations!(),
             "SELECT ready.*, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_s FROM ( \
@@ -176,11 +177,11 @@ impl Session {
             destination!(),
             " = name AND outbox.partition = held.partition ORDER BY id LIMIT $2) AS next \
                  WHERE name <> ALL ($3::text[]) AND NOT EXISTS ( \
-                     SELECT FROM unnest($4::text[], $5::smallint[]) AS resting (destination, partition) \
-                     WHERE resting.destination = name AND resting.partition = held.partition) \
+                     SELECT FROM unnest($4::text[], $5::smallint[]) AS paused (destination, partition) \
+                     WHERE paused.destination = name AND paused.partition = held.partition) \
              ) AS ready WHERE nth <= $2 ORDER BY name, id",
         ));
-        let rows = rows.bind(partitions).bind(i64::from(limit)).bind(in_flight).bind(resting).bind(rest_in);
+        let rows = rows.bind(partitions).bind(i64::from(limit)).bind(in_flight).bind(paused).bind(paused_in);
         let rows: Vec<(String, Row)> = bounded(rows.fetch_all(&mut self.connection))
             .await?
             .into_iter()

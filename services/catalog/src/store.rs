@@ -117,7 +117,7 @@ impl Store {
         insert_sections(&mut tx, &show).await?;
         let show =
             ShowRecord { venue: Venue { venue_id: VenueId::from_uuid(venue_id), ..show.venue }, ..show };
-        self.publish(&mut tx, &show).await?;
+        self.publish(&mut tx, &show, message(&show)?).await?;
         tx.commit().await?;
         self.outbox.nudge();
         Ok(Created::New(show))
@@ -216,7 +216,7 @@ impl Store {
         let shows = self.page(None, REPUBLISH_MAX).await?;
         let mut tx = self.pool.begin().await?;
         for show in &shows {
-            self.publish(&mut tx, show).await?;
+            self.publish(&mut tx, show, message(show)?).await?;
         }
         sqlx::query!(
             "INSERT INTO published (stream, generation) VALUES ($1, $2)
@@ -231,27 +231,32 @@ impl Store {
         Ok(shows.len())
     }
 
-    /// Publishes the next `limit` shows behind `after` again although nothing changed, and says how far it came. `None`:
-    /// there are no more. What waits in the outbox is not joined by more of the same.
+    /// Publishes the next `limit` shows behind `after` again although nothing changed, and returns the last of them. `None`:
+    /// there are no more. A show whose lane is blocked waits for the next round.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn publish_again(&self, after: Cursor, limit: u32) -> Result<Option<Cursor>, StoreError> {
-        if !self.outbox.standing().await?.is_empty() {
-            return Ok(Some(after));
-        }
+        let blocked = self.outbox.blocked().await?;
         let shows = self.page(Some(after), limit).await?;
         let mut tx = self.pool.begin().await?;
         for show in &shows {
-            self.publish(&mut tx, show).await?;
+            let message = message(show)?;
+            if !blocked.has(&show.show_id.to_string(), &message) {
+                self.publish(&mut tx, show, message).await?;
+            }
         }
         tx.commit().await?;
         self.outbox.nudge();
         Ok(shows.last().map(|show| Cursor { starts_at: show.starts_at, show_id: show.show_id }))
     }
 
-    async fn publish(&self, connection: &mut PgConnection, show: &ShowRecord) -> Result<(), StoreError> {
-        let message = Message::new(&show.published(), uuid::Uuid::now_v7().to_string()).map_err(corrupt)?;
+    async fn publish(
+        &self,
+        connection: &mut PgConnection,
+        show: &ShowRecord,
+        message: Message,
+    ) -> Result<(), StoreError> {
         self.outbox.add(connection, &show.show_id.to_string(), &[message]).await?;
         Ok(())
     }
@@ -301,6 +306,10 @@ fn record(
             .ok_or_else(|| StoreError::Corrupt("a show without sections".to_owned()))?,
         sections,
     })
+}
+
+fn message(show: &ShowRecord) -> Result<Message, StoreError> {
+    Message::new(&show.published(), uuid::Uuid::now_v7().to_string()).map_err(corrupt)
 }
 
 fn corrupt(error: impl std::fmt::Display) -> StoreError {

@@ -85,15 +85,13 @@ impl Store {
         if again.is_empty() {
             return Ok(Vec::new());
         }
-        // Results that wait are not joined by more of the same: whoever asks asks again.
-        let results_wait = self.outbox.standing().await?.contains("evt.notify");
+        let blocked = self.outbox.blocked().await?;
         let mut tx = self.pool.begin().await?;
         let opened = Self::open_again(&mut tx, taken).await?;
         let ended = sqlx::query!(
             r#"SELECT step_id, order_id, state = 'sent' AS "sent!", command AS "command: Json<Message>"
-               FROM mail WHERE step_id = ANY($1) AND state <> 'open' AND NOT $2"#,
+               FROM mail WHERE step_id = ANY($1) AND state <> 'open'"#,
             &again,
-            results_wait,
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -101,7 +99,9 @@ impl Store {
             let (step_id, order_id) = (StepId::from_uuid(row.step_id), OrderId::from_uuid(row.order_id));
             Ok((order_id.to_string(), result(step_id, order_id, row.sent, &row.command.0)?))
         });
-        let results = results.collect::<Result<Vec<_>, sqlx::Error>>()?;
+        let mut results = results.collect::<Result<Vec<_>, sqlx::Error>>()?;
+        // A result that waits behind others is not joined by another of the same: the command will come again.
+        results.retain(|(order, result)| !blocked.has(order, result));
         let stored = self.outbox.add_all(&mut tx, &results).await?;
         tx.commit().await?;
         stored.nudge();

@@ -1,6 +1,6 @@
 //! Order within an aggregate, whatever happens.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
@@ -8,7 +8,7 @@ use stampede_bus::Message;
 use stampede_outbox::Outbox;
 use stampede_testkit::eventually;
 
-use crate::stage::{SOON, Stage, message};
+use crate::stage::{NEVER, SOON, Stage, message};
 
 /// The ids are `<aggregate>/<number>`.
 fn by_aggregate(published: &[String]) -> BTreeMap<&str, Vec<u32>> {
@@ -69,7 +69,7 @@ async fn many_writers_two_relays_and_lost_connections_keep_the_order() {
 async fn a_full_stream_pushes_back_and_nothing_overtakes() {
     let stage = Stage::with(Config { max_messages: 3, ..Config::default() }).await;
     let outbox = stage.outbox();
-    let relay = stage.relay_at_work(&outbox, Duration::from_millis(50)).await;
+    let relay = stage.relay_at_work(&outbox, NEVER).await;
     let mut messages = Vec::new();
     for n in 0..10 {
         messages
@@ -96,22 +96,22 @@ async fn a_full_stream_pushes_back_and_nothing_overtakes() {
 }
 
 /// Twice a window's worth of messages to a destination that takes none, in every partition.
-async fn stand(stage: &Stage, outbox: &Outbox) -> Vec<(String, Message)> {
+async fn write_to_nobody(stage: &Stage, outbox: &Outbox) -> Vec<(String, Message)> {
     let to_nobody =
         |n: u32| Message { subject: "cmd.nobody.thing".into(), ..message(format!("{}/{}", n % 40, n / 40)) };
-    let standing: Vec<_> = (0..600).map(|n| ((n % 40).to_string(), to_nobody(n))).collect();
+    let waiting: Vec<_> = (0..600).map(|n| ((n % 40).to_string(), to_nobody(n))).collect();
     let mut transaction = stage.database.begin().await.unwrap();
-    outbox.add_all(&mut transaction, &standing).await.unwrap();
+    outbox.add_all(&mut transaction, &waiting).await.unwrap();
     transaction.commit().await.unwrap();
-    standing
+    waiting
 }
 
 #[tokio::test]
 async fn a_destination_without_its_stream_holds_back_no_other_and_is_served_in_order_when_it_is_back() {
     let stage = Stage::set().await;
     let outbox = stage.outbox();
-    let relay = stage.relay_at_work(&outbox, Duration::from_millis(50)).await;
-    let standing = stand(&stage, &outbox).await;
+    let relay = stage.relay_at_work(&outbox, NEVER).await;
+    let waiting = write_to_nobody(&stage, &outbox).await;
     outbox.nudge();
     // Of the same aggregates, and written after them.
     for n in 0..5 {
@@ -131,7 +131,7 @@ async fn a_destination_without_its_stream_holds_back_no_other_and_is_served_in_o
     let stream = stage.bus.jetstream().create_stream(config).await.unwrap();
     stage.until_empty().await;
     let taken = Stage { stream, ..stage }.published().await;
-    assert_eq!(taken.len(), standing.len());
+    assert_eq!(taken.len(), waiting.len());
     for numbers in by_aggregate(&taken).values() {
         assert!(numbers.iter().copied().eq(0..15), "{numbers:?}");
     }
@@ -139,15 +139,22 @@ async fn a_destination_without_its_stream_holds_back_no_other_and_is_served_in_o
 }
 
 #[tokio::test]
-async fn whoever_repeats_messages_can_see_where_they_would_only_pile_up() {
+async fn a_lane_that_is_blocked_is_found_and_no_other_of_its_partition_or_destination() {
     let stage = Stage::set().await;
     let outbox = stage.outbox();
-    stand(&stage, &outbox).await;
-    assert_eq!(outbox.standing().await.unwrap().len(), 0, "they have just been written");
+    let elsewhere = message("1/2");
+    let first = Message { subject: "cmd.nobody.thing".into(), ..message("1/1") };
+    stage.write(&outbox, "1", &[first.clone()]).await;
+    assert!(!outbox.blocked().await.unwrap().has("1", &first), "it has just been written");
     sqlx::query("UPDATE outbox SET created_at = created_at - interval '6 seconds'")
         .execute(stage.database.pool())
         .await
         .unwrap();
-    stage.write(&outbox, "1", &[message("1/1")]).await;
-    assert_eq!(outbox.standing().await.unwrap(), HashSet::from(["cmd.nobody".to_owned()]));
+    stage.write(&outbox, "1", &[elsewhere.clone()]).await;
+    let blocked = outbox.blocked().await.unwrap();
+    assert!(blocked.has("1", &first) && !blocked.has("1", &elsewhere));
+    let other = Message { subject: "cmd.nobody2.thing".into(), ..first.clone() };
+    assert!(!blocked.has("1", &other));
+    let of_four = (2..100).filter(|n: &u32| blocked.has(&n.to_string(), &first)).count();
+    assert!((1..60).contains(&of_four), "its partition has a quarter of all aggregates: {of_four}");
 }

@@ -25,14 +25,14 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
 const INBOX_KEPT_FOR: Duration = Duration::from_secs(31 * 24 * 60 * 60);
 /// Keys forgotten by one statement.
 const KEYS_BATCH: u32 = 1_000;
-/// What is sent again out of a budget of its own, and by which lane of the outbox, so that nothing waits for its turn
-/// behind what there may be thousands of: no repair of money behind mails, and no undo behind what buyers wait for.
-const BUDGETS: [(Option<&str>, &[StepKind]); 5] = [
-    (None, &[Detach, Free]),
-    (None, &[Attach, Confirm]),
-    (Some("cmd.payments"), &[Void, Refund]),
-    (Some("cmd.payments"), &[Authorise, Capture]),
-    (Some("cmd.notify"), &[Notify(MailKind::Tickets), Notify(MailKind::Cancelled), Notify(MailKind::Failed)]),
+/// Steps that are repeated out of a budget of their own, so that none waits behind a kind of which there may be thousands:
+/// no repair of money behind mails, and no undo behind what buyers wait for.
+const BUDGETS: [&[StepKind]; 5] = [
+    &[Detach, Free],
+    &[Attach, Confirm],
+    &[Void, Refund],
+    &[Authorise, Capture],
+    &[Notify(MailKind::Tickets), Notify(MailKind::Cancelled), Notify(MailKind::Failed)],
 ];
 
 impl App {
@@ -80,15 +80,16 @@ impl App {
         Ok(())
     }
 
-    /// Sends commands again, under another message id, and carries calls out again.
+    /// Sends commands again, under another message id, and carries calls out again. Nothing is added to a lane that is
+    /// blocked: the command is still in it.
     async fn send_again(&self) -> Result<(), Error> {
         if !self.0.bus.is_connected() {
             // What was sent lies in the outbox, and more of it would only pile up there.
             return Ok(());
         }
-        let budgets = self.budgets().await?;
+        let blocked = self.0.outbox.blocked().await?;
         let mut transaction = self.0.store.begin().await?;
-        let due = Store::take_due_steps(&mut transaction, &budgets).await?;
+        let due = Store::take_due_steps(&mut transaction, &self.budgets()).await?;
         let ids: Vec<OrderId> = due.iter().map(|step| step.order_id).collect();
         let snapshots = readable(&mut transaction, &ids).await?;
         let (mut messages, mut calls) = (Vec::new(), Vec::new());
@@ -98,12 +99,17 @@ impl App {
             };
             let order = &snapshot.order;
             let Some(step) = order.step_by_id(due.step_id) else { continue };
+            // In the order's own trace.
+            let command = span_of(order).in_scope(|| events::command(order, step))?;
+            let aggregate = order.id.to_string();
+            if command.as_ref().is_some_and(|command| blocked.has(&aggregate, command)) {
+                continue;
+            }
             tracing::info!(order = %order.id, step = %step.id, kind = step.kind.as_str(), attempt = due.attempt,
                 "a step has no outcome yet; trying again");
             self.0.metrics.repeated(step.kind);
-            // In the order's own trace.
-            match span_of(order).in_scope(|| events::command(order, step))? {
-                Some(message) => messages.push((order.id.to_string(), message.attempt(due.attempt))),
+            match command {
+                Some(message) => messages.push((aggregate, message.attempt(due.attempt))),
                 None => calls.push(Moved { snapshot: snapshot.clone(), call: Some(step.clone()) }),
             }
         }
@@ -115,17 +121,14 @@ impl App {
         Ok(())
     }
 
-    /// Nothing is sent again by a lane that stands: what was sent lies in it.
-    async fn budgets(&self) -> Result<Vec<Budget>, Error> {
-        let standing = self.0.outbox.standing().await?;
-        let budget = |(lane, kinds): &(Option<&str>, &[StepKind])| {
-            let stands = lane.is_some_and(|lane| standing.contains(lane));
+    fn budgets(&self) -> Vec<Budget> {
+        let timing = &self.0.timing;
+        let budget = |kinds: &&[StepKind]| {
             let is_mail = kinds.iter().any(|kind| matches!(kind, Notify(_)));
-            let timing = &self.0.timing;
             let pauses = if is_mail { timing.mail } else { timing.retry };
-            Budget::new(kinds, pauses, if stands { 0 } else { timing.sweep_batch })
+            Budget::new(kinds, pauses, timing.sweep_batch)
         };
-        Ok(BUDGETS.iter().map(budget).collect())
+        BUDGETS.iter().map(budget).collect()
     }
 
     async fn clean(&self) -> Result<(), Error> {
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_step_is_sent_again_out_of_one_budget() {
-        let kinds: Vec<StepKind> = BUDGETS.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
+        let kinds = BUDGETS.concat();
         assert_eq!(kinds.len(), StepKind::ALL.len());
         assert!(StepKind::ALL.iter().all(|kind| kinds.contains(kind)));
     }

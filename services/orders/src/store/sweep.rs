@@ -13,9 +13,6 @@ use super::Store;
 use super::rows::unreadable;
 use crate::domain::{Pauses, StepKind};
 
-/// Steps of one budget that one look puts off.
-const PUT_OFF_MAX: i64 = 1_000;
-
 /// Steps that are sent again out of one budget, so that nothing waits behind what there is more of.
 #[derive(Debug, Serialize)]
 pub struct Budget {
@@ -67,10 +64,9 @@ pub struct Backlog {
 }
 
 impl Store {
-    /// Takes open steps that are due, out of each budget those that have waited longest, and puts each off until its
-    /// next turn: the pause doubled with every repetition up to the longest, half of it random. What is due and above its
-    /// budget is put off as well, so that what is due never piles up before what has just become due. Steps that another
-    /// replica is just writing are left out.
+    /// Takes open steps that are due, out of each budget those that have been due longest, and puts each off until its
+    /// next turn: the pause doubled with every repetition up to the longest, half of it random. Steps that another replica
+    /// is writing are left out.
     ///
     /// # Errors
     /// Those of the database.
@@ -80,24 +76,19 @@ impl Store {
     ) -> Result<Vec<DueStep>, sqlx::Error> {
         let rows = sqlx::query!(
             "WITH due AS MATERIALIZED (
-                SELECT next.step_id, budget.first_s, budget.longest_s, next.nth <= budget.size AS is_taken
+                SELECT next.step_id, budget.first_s, budget.longest_s
                 FROM jsonb_to_recordset($1) AS budget (kinds text[], first_s float8, longest_s float8, size integer)
                 CROSS JOIN LATERAL (
-                    SELECT step_id, row_number() OVER (ORDER BY next_at, step_id) AS nth FROM (
-                        SELECT step_id, next_at FROM step
-                        WHERE state = 'open' AND next_at <= now() AND kind = ANY(budget.kinds)
-                        ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS locked) AS next
-            ), put_off AS (
-                UPDATE step SET attempt = attempt + is_taken::int,
-                    repeated_at = CASE WHEN is_taken THEN now() ELSE repeated_at END,
-                    next_at = now() + make_interval(secs =>
-                        least(first_s * power(2, least(attempt + 1, 30)), longest_s) * (0.5 + random() / 2))
-                FROM due WHERE step.step_id = ANY(ARRAY(SELECT due.step_id FROM due)) AND step.step_id = due.step_id
-                RETURNING order_id, step.step_id, attempt, is_taken
+                    SELECT step_id FROM step
+                    WHERE state = 'open' AND next_at <= now() AND kind = ANY(budget.kinds)
+                    ORDER BY next_at LIMIT budget.size FOR UPDATE SKIP LOCKED) AS next
             )
-            SELECT order_id, step_id, attempt FROM put_off WHERE is_taken",
+            UPDATE step SET attempt = attempt + 1, repeated_at = now(),
+                next_at = now() + make_interval(secs =>
+                    least(first_s * power(2, least(attempt + 1, 30)), longest_s) * (0.5 + random() / 2))
+            FROM due WHERE step.step_id = ANY(ARRAY(SELECT due.step_id FROM due)) AND step.step_id = due.step_id
+            RETURNING order_id, step.step_id, attempt",
             Json(budgets) as _,
-            PUT_OFF_MAX,
         )
         .fetch_all(connection)
         .await?;

@@ -60,14 +60,14 @@ impl Store {
         if again.is_empty() {
             return Ok(taken);
         }
-        // Results that wait are not joined by more of the same: whoever asks asks again.
-        let results_wait = self.outbox.standing().await?.contains("evt.payments");
+        let blocked = self.outbox.blocked().await?;
         let mut tx = self.pool.begin().await?;
-        let mut results = known(&mut tx, &again, &mut taken).await?;
-        results.retain(|_| !results_wait);
-        taken.republished = results.len();
+        let results = known(&mut tx, &again, &mut taken).await?;
         let messages = results.iter().map(events::again).collect::<Result<Vec<_>, _>>();
-        let messages = messages.map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let mut messages = messages.map_err(|error| sqlx::Error::Encode(error.into()))?;
+        // A result that waits behind others is not joined by another of the same: the command will come again.
+        messages.retain(|(order, result)| !blocked.has(order, result));
+        taken.republished = messages.len();
         let stored = self.outbox.add_all(&mut tx, &messages).await?;
         tx.commit().await?;
         stored.nudge();
