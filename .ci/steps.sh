@@ -19,8 +19,10 @@ run() {
 }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-show_table() {
+finish() {
     local status=$?
+    # What still runs in the background.
+    jobs -p | xargs -r kill 2>/dev/null || true
     [ "$status" = 0 ] || step_name="$step_name: red ($status)"
     end_step
     printf '\n'
@@ -28,4 +30,4 @@ show_table() {
     printf '%6d s  in all\n' "$((SECONDS - began))"
     return "$status"
 }
-trap show_table EXIT
+trap finish EXIT

@@ -13,7 +13,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
+import uuid
+
+import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Quotas have tests of their own; here they would hide everything behind them.
@@ -25,13 +29,15 @@ LIFTED = {
     "ADDRESS_REQUESTS_PER_SECOND": 100_000,
     "ADDRESS_REQUESTS_BURST": 1_000_000,
 }
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+# Until inventory has created the blocks of a show.
+SELLABLE_WITHIN_S = 60
 WORKING_CARD = "4242424242424242"
-# A schema cannot distinguish cards, so a declined one (402) is as good as one that works.
 ACCEPTED = ["2xx", "401", "402", "403", "404", "409"]
 
 
 def fetch(url, token=None, body=None):
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", "idempotency-key": str(uuid.uuid4())}
     if token:
         headers["authorization"] = f"Bearer {token}"
     data = None if body is None else json.dumps(body).encode()
@@ -86,48 +92,77 @@ def create_show(url, operator, slug, lobby):
     return fetch(f"{url}/v1/ops/shows", operator, show)["show_id"]
 
 
+def buy(url, session, shows, card):
+    """Holds seats, buys one and joins a lobby. Returns the IDs of all that by the names of their parameters."""
+
+    def section(show):
+        until = time.monotonic() + SELLABLE_WITHIN_S
+        while "availability" not in (section := fetch(f"{url}/v1/shows/{show}")["sections"][0]):
+            if time.monotonic() > until:
+                sys.exit(f"{show} cannot be sold {SELLABLE_WITHIN_S} s after it was created")
+            time.sleep(0.1)
+        return section["section_id"]
+
+    def hold(show):
+        return fetch(f"{url}/v1/shows/{show}/holds", session, {"section": section(show), "quantity": 1})["hold_id"]
+
+    bought, held, next_bought = [hold(show) for show in shows[1:4]]
+    buyer = {"name": "Ada Lovelace", "email": "ada@example.org"}
+    order = {"hold_id": bought, "buyer": buyer, "payment": {"card_token": card}}
+    order = fetch(f"{url}/v1/orders", session, order)
+    place = fetch(f"{url}/v1/shows/{shows[0]}/lobby", session, {})
+    sections = [section(show) for show in shows]
+    return {
+        "query.section": sections,
+        "body.section": sections,
+        "path.hold_id": [held],
+        "body.hold_id": [next_bought],
+        "path.order_id": [order["order_id"]],
+        "path.ticket_id": [ticket["ticket_id"] for ticket in order["tickets"]],
+        "path.lobby_ticket": [place["lobby_ticket"]],
+    }
+
+
+def known(values, tokens):
+    """The settings by which most generated requests have these values of parameters, and these tokens."""
+    lines = ["[auth.openapi]"]
+    lines += [f"{name} = {{ bearer = {json.dumps(token)} }}" for name, token in tokens.items()]
+    lines += ["[dictionaries]"]
+    lines += [f"{name.replace('.', '_')} = {{ values = {json.dumps(of)} }}" for name, of in values.items()]
+    lines += ["[parameters]"]
+    for name in values:
+        lines.append(f'"{name}" = {{ dictionary = "{name.replace(".", "_")}", probability = 0.7 }}')
+    return "\n".join(lines)
+
+
+def accepts(operation):
+    """The settings for an operation whose valid requests may be refused: a schema cannot distinguish cards."""
+    return f"""
+[[operations]]
+include-operation-id = "{operation}"
+checks.positive_data_acceptance.expected-statuses = {json.dumps(ACCEPTED)}
+"""
+
+
 def public_api(url, operator, cards):
-    """What schemathesis cannot generate for /openapi.json: tokens, IDs of shows, and a date for the next one."""
+    """What schemathesis cannot generate for /openapi.json: tokens, IDs, and a date for the next show."""
     # A session may hold seats of one show once, so several are needed.
     shows = [create_show(url, operator, f"show-{n}", n % 4 == 0) for n in range(8)]
     session = fetch(f"{url}/v1/sessions", body={})["token"]
-    return f"""
-[auth.openapi]
-session = {{ bearer = {json.dumps(session)} }}
-operator = {{ bearer = {json.dumps(operator)} }}
-
-[dictionaries]
-shows = {{ values = {json.dumps(shows)} }}
-cards = {{ values = {json.dumps(cards)} }}
-starts = {{ values = ["2099-12-31T20:00:00Z"] }}
-
-[parameters]
-"path.show_id" = {{ dictionary = "shows", probability = 0.7 }}
-"body.payment.card_token" = {{ dictionary = "cards", probability = 0.9 }}
-"body.starts_at" = {{ dictionary = "starts", probability = 0.7 }}
-
-[[operations]]
-include-operation-id = "place_order"
-checks.positive_data_acceptance.expected-statuses = {json.dumps(ACCEPTED)}
-"""
+    values = {"path.show_id": shows, "body.payment.card_token": cards, "body.starts_at": ["2099-12-31T20:00:00Z"]}
+    values |= buy(url, session, shows, cards[0])
+    return known(values, {"session": session, "operator": operator}) + accepts("place_order")
 
 
 def provider_api(key, cards):
     """The same for the provider's."""
-    return f"""
-[auth.openapi]
-api_key = {{ bearer = {json.dumps(key)} }}
+    return known({"body.card_token": cards}, {"api_key": key}) + accepts("authorise")
 
-[dictionaries]
-cards = {{ values = {json.dumps(cards)} }}
 
-[parameters]
-"body.card_token" = {{ dictionary = "cards", probability = 0.9 }}
-
-[[operations]]
-include-operation-id = "authorise"
-checks.positive_data_acceptance.expected-statuses = {json.dumps(ACCEPTED)}
-"""
+def operations(contract):
+    """Every operation of a contract."""
+    paths = (fetch(contract) if isinstance(contract, str) else yaml.safe_load(contract.read_text()))["paths"]
+    return {f"{method.upper()} {path}" for path, item in paths.items() for method in item if method in METHODS}
 
 
 def statuses(report):
@@ -156,9 +191,8 @@ def holds(contract, url, configuration, options):
         failed = subprocess.run(command, cwd=folder).returncode != 0
         answered = statuses(report)
     is_reached = True
-    for operation, counts in sorted(answered.items()):
-        if set(counts) <= {405}:
-            continue  # A method that the contract does not have.
+    for operation in sorted(operations(contract)):
+        counts = answered[operation]
         succeeded = any(200 <= status < 300 for status in counts)
         is_reached &= succeeded
         counted = " ".join(f"{status}:{counts[status]}" for status in sorted(counts))
