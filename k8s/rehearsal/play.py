@@ -64,9 +64,9 @@ class Play:
 
     def sell(self, options):
         token = {"OPERATOR_TOKEN": self.data("secret", "gateway")["OPERATOR_TOKEN"].decode()}
-        shop = ["--url", "http://localhost:8080"]
+        shop = ["--url", "http://127.0.0.1:8080"]
         self.command("three shows", token, "seed", *shop)
-        self.command("a purchase", {}, "buy", *shop, "--tokens-url", "http://localhost:8081/tokens")
+        self.command("a purchase", {}, "buy", *shop, "--tokens-url", "http://127.0.0.1:8081/tokens")
         jobs = [thing for thing in self.objects if thing["kind"] == "Job" and thing["metadata"]["name"] == "load"]
         if jobs:
             self.stampede_from_within(jobs[0], options)

@@ -1,6 +1,7 @@
 //! What is no object: scripts, alerts, dashboards, images, compose.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -145,5 +146,23 @@ fn compose_sets_keys_that_are_read() {
         for key in own.keys().chain(common.into_iter().flatten().map(|(key, _)| key)) {
             assert!(key == "<<" || service.keys.contains_key(key), "{name} does not read {key}");
         }
+    }
+}
+
+#[test]
+fn compose_waits_longer_than_a_drain() {
+    let compose: Value = serde_saphyr::from_str(&read("deploy/compose.yaml")).unwrap();
+    let of = |service: &Value, key: &str| {
+        let value = service.get(key).or_else(|| service["<<"].get(key));
+        value.and_then(Value::as_str).map(str::to_owned)
+    };
+    for (name, service) in &code().services {
+        let own = &compose["services"][name];
+        let drain = ["DRAIN_DELAY_MS", "DRAIN_TIMEOUT_MS"]
+            .map(|key| service.duration(key, of(&own["environment"], key).as_deref()).unwrap());
+        let drain = drain.iter().sum::<Duration>() + code().drain_more;
+        let grace = of(own, "stop_grace_period").unwrap();
+        let grace = Duration::from_secs(grace.trim_end_matches('s').parse().unwrap());
+        assert!(grace > drain, "{name}, stop_grace_period: {grace:?} is not longer than a drain, {drain:?}");
     }
 }

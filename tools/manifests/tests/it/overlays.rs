@@ -113,7 +113,8 @@ fn a_backup_is_of_the_cluster_that_a_restore_reads() {
     assert_eq!(backup["spec"]["cluster"]["name"], cluster["metadata"]["name"]);
     assert_eq!(backup["spec"]["pluginConfiguration"]["name"], plugin["name"]);
 
-    let restored: Value = serde_saphyr::from_str(&read("k8s/overlays/ha/backup/restore.yaml")).unwrap();
+    let restore = read("k8s/overlays/ha/backup/restore.yaml");
+    let restored: Value = serde_saphyr::from_str(&restore).unwrap();
     let (spec, origin) = (&restored["spec"], &restored["spec"]["externalClusters"][0]);
     assert_eq!(spec["bootstrap"]["recovery"]["source"], origin["name"]);
     assert_eq!(origin["plugin"]["name"], plugin["name"]);
@@ -123,6 +124,21 @@ fn a_backup_is_of_the_cluster_that_a_restore_reads() {
     let connections = |spec: &Value| spec["postgresql"]["parameters"]["max_connections"].clone();
     assert_eq!(spec["imageName"], cluster["spec"]["imageName"]);
     assert_eq!(connections(spec), connections(&cluster["spec"]), "a restore needs as many");
+
+    // It gets ready only if it has what the cluster has: the object store, the API server, the operator, its peers.
+    let together = Rendering::parse("ha + backup", &format!("{text}\n---\n{restore}")).unwrap();
+    let (arrows, halves) = rules::arrows(&together);
+    assert!(halves.is_empty(), "{halves:?}");
+    let of_the_cluster =
+        |arrow: &&String| arrow.starts_with("postgres -> ") || arrow.contains("cloudnative-pg -> postgres:");
+    let needed: Vec<_> = arrows
+        .iter()
+        .filter(of_the_cluster)
+        .map(|arrow| arrow.replacen("postgres", "postgres-restored", 1))
+        .collect();
+    assert!(needed.len() > 5, "{needed:?}");
+    let missing: Vec<_> = needed.iter().filter(|arrow| !arrows.contains(*arrow)).collect();
+    assert!(missing.is_empty(), "the restored cluster lacks {missing:?}");
 }
 
 #[test]
