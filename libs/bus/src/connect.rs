@@ -36,7 +36,7 @@ pub const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Settings {
     /// `nats://host:port`, or several of them separated by commas. Where one is `tls://…`, all are spoken to over TLS;
-    /// their certificates have to lead to an authority of the machine's, or of the file in `SSL_CERT_FILE`.
+    /// their certificates have to chain to a CA of the system, or of the file in `SSL_CERT_FILE`.
     pub url: String,
     /// The user; it also names the inboxes, `_INBOX_<user>.…`, so that nobody reads another's answers.
     pub user: String,

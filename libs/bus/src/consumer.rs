@@ -7,7 +7,7 @@ use std::time::{Duration, Instant as Clock};
 
 use async_nats::jetstream;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, field};
@@ -152,8 +152,13 @@ where
         self.in_hand.len()
     }
 
-    /// Beside what is kept: in an outage one more finds out no less than many, and where one message alone cannot be
-    /// handled, those behind it are.
+    fn due_in(&self) -> Duration {
+        let now = Instant::now();
+        let pause = |message: &InHand| message.retry_at.map(|at| at.saturating_duration_since(now));
+        self.in_hand.iter().map(|message| pause(message).unwrap_or_default()).min().unwrap_or_default()
+    }
+
+    /// Besides what is kept. In an outage one more message shows no less than many.
     fn room(&self) -> usize {
         self.size.min(self.durable.settings.batch.saturating_sub(self.kept()))
     }
@@ -165,7 +170,11 @@ where
             self.in_hand.push_back(message);
         }
         self.renew(limits).await;
-        let count = self.size.min(self.in_hand.len());
+        let count = self.next_batch();
+        if count == 0 {
+            return Ok(());
+        }
+        let began = Instant::now();
         match self.handle(count, limits).await {
             Ok(verdicts) => {
                 self.size = self.size.saturating_mul(2).min(self.durable.settings.batch);
@@ -173,7 +182,7 @@ where
             }
             Err(failure) => {
                 self.size = (count / 2).max(1);
-                self.fail(failure, count, limits).await
+                self.fail(failure, count, began.elapsed(), limits).await
             }
         }
     }
@@ -190,6 +199,22 @@ where
     H: FnMut(Vec<Delivery>) -> Fut + Send,
     Fut: Future<Output = Result<Vec<Verdict>, Failure>> + Send,
 {
+    /// Moves the next batch to the front and returns its size. A message that failed alone is tried again alone, when its
+    /// pause is over; until then it holds up no other.
+    fn next_batch(&mut self) -> usize {
+        let now = Instant::now();
+        self.in_hand.make_contiguous().sort_by_key(|message| match message.retry_at {
+            Some(at) if at <= now => (0, Some(at)),
+            None => (1, None),
+            paused => (2, paused),
+        });
+        let fresh = self.in_hand.iter().take_while(|message| message.retry_at.is_none()).count();
+        match self.in_hand.front().and_then(|first| first.retry_at) {
+            Some(at) => usize::from(at <= now),
+            None => self.size.min(fresh),
+        }
+    }
+
     /// Answers the first messages. What cannot become a dead letter now stays in hand.
     async fn settle(&mut self, verdicts: Vec<(Verdict, Cause)>) -> Result<(), BoxError> {
         let mut result = Ok(());
@@ -204,7 +229,13 @@ where
     }
 
     /// Decides about the first `count` messages, of which the handler said nothing.
-    async fn fail(&mut self, failure: Failure, count: usize, limits: Limits) -> Result<(), BoxError> {
+    async fn fail(
+        &mut self,
+        failure: Failure,
+        count: usize,
+        took: Duration,
+        limits: Limits,
+    ) -> Result<(), BoxError> {
         let consumer = &self.durable.consumer;
         for delivery in self.in_hand.iter_mut().take(count).flat_map(|message| &mut message.delivery) {
             delivery.delivered += 1;
@@ -226,20 +257,26 @@ where
                 Ok(())
             }
             Failure::Outage(error) => {
-                if count == 1 {
-                    // The next one tells whether it is this message or an outage.
-                    self.in_hand.rotate_left(1);
+                let error = &*error as &dyn std::error::Error;
+                if let (1, Some(message)) = (count, self.in_hand.front_mut()) {
+                    message.failures += 1;
+                    let pause = self.durable.settings.retry_after(message.failures).min(limits.renew_every());
+                    // One that takes long to fail gets a quarter of the time at most.
+                    message.retry_at = Some(Instant::now() + pause.max(took * 3));
+                    if message.failures.is_power_of_two() {
+                        let failures = message.failures;
+                        tracing::error!(consumer, error, failures, "a message cannot be handled now");
+                    }
+                } else {
+                    tracing::warn!(consumer, error, "a batch failed; it is handled in smaller ones");
                 }
-                self.renew(limits).await;
-                Err(error)
+                Ok(())
             }
         }
     }
 
     async fn renew(&mut self, limits: Limits) {
-        for message in &mut self.in_hand {
-            message.renew(limits).await;
-        }
+        join_all(self.in_hand.iter_mut().map(|message| message.renew(limits))).await;
     }
 
     /// A verdict for each of the first `count` messages, or a failure; a panic is a fault.
@@ -274,9 +311,7 @@ where
                     Some(ended) => break Some(ended),
                     None if Instant::now() >= deadline => break None,
                     None => {
-                        for message in in_hand.iter_mut() {
-                            message.renew(limits).await;
-                        }
+                        join_all(in_hand.iter_mut().map(|message| message.renew(limits))).await;
                     }
                 }
             };

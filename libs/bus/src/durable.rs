@@ -14,7 +14,7 @@ use crate::{BoxError, Bus, ConsumerSettings, stopping};
 const BIND_BASE: Duration = Duration::from_millis(100);
 const BIND_MAX: Duration = Duration::from_secs(2);
 /// How long a pull waits that only looks whether there is more, while messages are in hand.
-const GLANCE: Duration = Duration::from_millis(10);
+const POLL_WAIT: Duration = Duration::from_millis(10);
 /// Where a consumer names no acknowledgement time-out, the server takes this.
 const ACK_WAIT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -63,7 +63,14 @@ impl Limits {
 /// What is done with messages.
 pub(crate) trait Work: Send {
     /// Messages that it has kept for later.
-    fn kept(&self) -> usize;
+    fn kept(&self) -> usize {
+        0
+    }
+
+    /// When the first of them is due.
+    fn due_in(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// How many more it takes now.
     fn room(&self) -> usize;
@@ -113,7 +120,7 @@ impl Durable {
             let _ = shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
         work.give_back().await;
-        self.last_words().await;
+        self.flush_acks().await;
         Ok(())
     }
 
@@ -133,10 +140,16 @@ impl Durable {
     ) -> Result<(), Lost> {
         let mut failures: u32 = 0;
         while !shutdown.is_cancelled() {
-            let wait = if work.kept() == 0 { self.settings.wait } else { GLANCE };
+            let wait = match work.kept() {
+                0 => self.settings.wait,
+                _ => work.due_in().min(self.settings.wait).min(limits.renew_every()),
+            };
             let fetched = match work.room() {
-                0 => Vec::new(),
-                room => pull.fetch(room, wait).await?.messages,
+                0 => {
+                    let _ = shutdown.run_until_cancelled(tokio::time::sleep(wait)).await;
+                    Vec::new()
+                }
+                room => pull.fetch(room, wait.max(POLL_WAIT)).await?.messages,
             };
             if fetched.is_empty() && work.kept() == 0 {
                 continue;
@@ -165,7 +178,7 @@ impl Durable {
     }
 
     /// Acknowledgements are only buffered when they are given.
-    async fn last_words(&self) {
+    async fn flush_acks(&self) {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.bus.client().flush()).await;
     }
 }

@@ -190,8 +190,12 @@ impl Bus {
         // Without `no_erase` the server overwrites the bytes, which is slow and here for nothing.
         let body = json!({ "seq": sequence, "no_erase": true });
         match self.api::<Value>(format!("STREAM.MSG.DELETE.{stream}"), &body).await {
-            // JetStream has one code for all reasons. Somebody else may have been faster, and that is as good.
-            Err(ApiError::Refused(_)) if self.stored_message(stream, sequence).await?.is_none() => Ok(()),
+            // JetStream has one code (500) for all reasons. Somebody else may have been faster, and that is as good.
+            Err(ApiError::Refused(_) | ApiError::Unavailable(_))
+                if self.stored_message(stream, sequence).await?.is_none() =>
+            {
+                Ok(())
+            }
             deleted => deleted.map(|_| ()),
         }
     }
@@ -217,6 +221,10 @@ impl Bus {
         match serde_json::from_slice(&answer.payload) {
             Ok(Response::Ok(answer)) => Ok(Some(answer)),
             Ok(Response::Err { error }) if missing.contains(&error.error_code()) => Ok(None),
+            // No leader, no resources: the same request may be answered in a moment.
+            Ok(Response::Err { error }) if error.code() >= 500 => {
+                Err(ApiError::Unavailable(error.to_string()))
+            }
             Ok(Response::Err { error }) => Err(ApiError::Refused(error.to_string())),
             Err(error) => Err(ApiError::Malformed(error.to_string())),
         }

@@ -103,10 +103,6 @@ struct Keeping {
 }
 
 impl Work for Keeping {
-    fn kept(&self) -> usize {
-        0
-    }
-
     fn room(&self) -> usize {
         BATCH
     }

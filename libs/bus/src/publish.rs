@@ -245,6 +245,8 @@ async fn acknowledged(pending: Result<Pending, Unanswered>, deadline: Instant) -
         Ok(Response::Err { error }) if WRONG_LAST_SEQUENCE.contains(&error.error_code().0) => {
             Err(PublishError::Outdated)
         }
+        // No leader, no resources: it may be stored in a moment.
+        Ok(Response::Err { error }) if error.code() >= 500 => Err(PublishError::NoStream),
         Ok(Response::Err { error }) => Err(PublishError::Refused(error.to_string())),
         Err(error) => Err(PublishError::Refused(error.to_string())),
     }

@@ -20,10 +20,14 @@ pub(crate) struct InHand {
     stream_sequence: u64,
     stored_at: i128,
     delivered: u64,
-    /// When the server last heard that it is worked on.
-    heard: Instant,
+    /// When the server was last told that it is worked on.
+    progress_at: Instant,
     /// How often it alone took too long.
     pub(crate) timeouts: u32,
+    /// How often it alone could not be handled, for whatever reason outside of it.
+    pub(crate) failures: u64,
+    /// When it is tried again, after it failed alone.
+    pub(crate) retry_at: Option<Instant>,
     /// What the handler gets to see, if it is an event.
     pub(crate) delivery: Result<Delivery, NotAnEvent>,
 }
@@ -42,8 +46,10 @@ impl InHand {
             stream_sequence,
             stored_at,
             delivered,
-            heard: Instant::now(),
+            progress_at: Instant::now(),
             timeouts: 0,
+            failures: 0,
+            retry_at: None,
             delivery,
         })
     }
@@ -54,9 +60,9 @@ impl InHand {
 
     /// Tells the server that it is worked on, if that is due: so it is not delivered again, and uses up no delivery.
     pub(crate) async fn renew(&mut self, limits: Limits) {
-        if self.heard.elapsed() >= limits.renew_every() {
+        if self.progress_at.elapsed() >= limits.renew_every() {
             answer(&self.raw, AckKind::Progress).await;
-            self.heard = Instant::now();
+            self.progress_at = Instant::now();
         }
     }
 

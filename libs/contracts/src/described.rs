@@ -58,7 +58,8 @@ fn only(name: &str, of: impl Into<RefOr<Schema>>) -> ObjectBuilder {
     alone.additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }
 
-/// A dot-atom (RFC 5322, 3.2.3) of at most 64 characters and the name of a host. Letters beyond ASCII are taken as well.
+/// A dot-atom (RFC 5322, 3.2.3) of at most 64 characters and the name of a host. Letters beyond ASCII (RFC 6531) are taken as
+/// well; the pattern leaves them out, because regular expressions differ in how they name a letter.
 pub(crate) fn email() -> ObjectBuilder {
     let atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+";
     let label = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -18,6 +20,8 @@ pub struct PgConnection {
     live: Option<Live>,
     within: Duration,
     returning: TaskTracker,
+    /// How many its pool has lent.
+    lent: Arc<AtomicU32>,
     is_useless: bool,
     pub(crate) in_transaction: bool,
 }
@@ -30,8 +34,11 @@ pub(crate) enum Live {
 }
 
 impl PgConnection {
-    pub(crate) fn new(live: Live, within: Duration, returning: TaskTracker) -> Self {
-        Self { live: Some(live), within, returning, is_useless: false, in_transaction: false }
+    pub(crate) fn new(live: Live, within: Duration, returning: TaskTracker, lent: Arc<AtomicU32>) -> Self {
+        if matches!(live, Live::Lent(_)) {
+            lent.fetch_add(1, Ordering::Relaxed);
+        }
+        Self { live: Some(live), within, returning, lent, is_useless: false, in_transaction: false }
     }
 
     /// A round trip.
@@ -73,6 +80,9 @@ impl PgConnection {
 
 impl Drop for PgConnection {
     fn drop(&mut self) {
+        if matches!(self.live, Some(Live::Lent(_))) {
+            self.lent.fetch_sub(1, Ordering::Relaxed);
+        }
         match self.live.take() {
             // Without a pool it only has to be closed, and so has one that may hang: nobody waits for that.
             Some(Live::Own(own)) => drop(own),

@@ -89,6 +89,12 @@ impl Failure {
         is_worth_it || Self::of(error) == Self::Conflict
     }
 
+    /// Whether the server refused the role or its password.
+    pub fn refuses_role(error: &sqlx::Error) -> bool {
+        let code = error.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| code.starts_with("28"))
+    }
+
     /// Whether the connection is of no more use after this error.
     pub(crate) fn ends_connection(error: &sqlx::Error) -> bool {
         match error {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -36,6 +37,8 @@ pub struct PgPool {
     within: Duration,
     /// Owns the tasks that give connections back.
     returning: TaskTracker,
+    /// Connections that callers have. sqlx also counts those that are only being opened.
+    lent: Arc<AtomicU32>,
 }
 
 impl PgPool {
@@ -64,7 +67,7 @@ impl PgPool {
 
     /// Bounds the statements of a pool that somebody else opened.
     pub fn new(pool: sqlx::PgPool, within: Duration) -> Self {
-        Self { pool, within, returning: TaskTracker::new() }
+        Self { pool, within, returning: TaskTracker::new(), lent: Arc::default() }
     }
 
     /// Lends a connection.
@@ -114,15 +117,19 @@ impl PgPool {
     pub async fn check(&self) -> sqlx::Result<()> {
         let mut connection = match self.try_acquire() {
             Some(connection) => connection,
-            None if self.size() >= self.max_connections() => return Ok(()),
-            None => self.acquire().await?,
+            None if self.lent() >= self.max_connections() => return Ok(()),
+            None => match self.acquire().await {
+                Err(sqlx::Error::PoolTimedOut) if self.lent() > 0 => return Ok(()),
+                // Says why none comes.
+                Err(sqlx::Error::PoolTimedOut) => self.connect().await?,
+                acquired => acquired?,
+            },
         };
         if connection.bounded(|raw| Box::pin(is_writable(raw))).await? {
             return Ok(());
         }
         connection.discard();
-        let reason = "the database takes no writes";
-        Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, reason).into())
+        Err(read_only())
     }
 
     /// Closes all connections, after waiting for those that are lent.
@@ -157,13 +164,21 @@ impl PgPool {
         self.pool.options().get_max_connections()
     }
 
+    fn lent(&self) -> u32 {
+        self.lent.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn within(&self) -> Duration {
         self.within
     }
 
     fn lend(&self, live: Live) -> PgConnection {
-        PgConnection::new(live, self.within, self.returning.clone())
+        PgConnection::new(live, self.within, self.returning.clone(), Arc::clone(&self.lent))
     }
+}
+
+fn read_only() -> sqlx::Error {
+    io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the database takes no writes").into()
 }
 
 /// One round trip, which also shows that the connection lives. A standby says no, too.

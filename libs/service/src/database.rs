@@ -1,5 +1,6 @@
 //! The service's own database: a pool that waits for it, and a schema that fits.
 
+use std::io;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -7,7 +8,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use stampede_blueprint::Database;
-use stampede_postgres::{Limits, PgPool, is_outage};
+use stampede_postgres::{Failure, Limits, PgPool, is_outage};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::env::EnvError;
@@ -86,15 +87,20 @@ pub(crate) async fn ensure_schema(
     let mut pause = PAUSE_MIN;
     loop {
         let is_late = started.elapsed() > settings.startup_timeout;
-        match first_missing(pool, migrator).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(_)) if !settings.environment.is_production() && owns_schema(pool).await? => {
-                return migrate(migrator, settings).await;
-            }
-            Ok(Some(version)) if is_late => {
+        let state = async {
+            let missing = first_missing(pool, migrator).await?;
+            let may_migrate = missing.is_some() && !settings.environment.is_production();
+            Ok::<_, Error>((missing, may_migrate && owns_schema(pool).await?))
+        };
+        match state.await {
+            Ok((None, _)) => return Ok(()),
+            Ok((Some(_), true)) => return migrate(migrator, settings).await,
+            Ok((Some(version), false)) if is_late => {
                 return Err(Error::SchemaBehind { version, waited: settings.startup_timeout });
             }
-            Ok(Some(version)) => tracing::warn!(version, "the schema is behind; waiting for `migrate`"),
+            Ok((Some(version), false)) => {
+                tracing::warn!(version, "the schema is behind; waiting for `migrate`")
+            }
             Err(error) if is_late || !is_outage(&error) => return Err(error),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the schema cannot be read yet");
@@ -139,21 +145,23 @@ pub(crate) async fn migrate(migrator: &Migrator, settings: &Settings) -> Result<
         connection.close().await?;
         Ok::<_, Error>(())
     };
-    let work = async {
-        loop {
-            match once().await {
-                // What was begun is rolled back, and the traffic has its turn.
-                Err(error) if is_outage(&error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "migrating is tried again");
-                    sleep(PAUSE_MAX).await;
-                }
-                result => return result,
+    let give_up = Instant::now() + MIGRATION_TIMEOUT;
+    loop {
+        let migrated = timeout(give_up.saturating_duration_since(Instant::now()), once()).await;
+        match migrated.unwrap_or_else(|_elapsed| Err(took_too_long())) {
+            // What was begun is rolled back, and the traffic has its turn.
+            Err(error) if is_outage(&error) && Instant::now() + PAUSE_MAX < give_up => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "migrating is tried again");
+                sleep(PAUSE_MAX).await;
             }
+            result => return result,
         }
-    };
-    timeout(MIGRATION_TIMEOUT, work)
-        .await
-        .unwrap_or_else(|_elapsed| Err(Error::Database(sqlx::Error::PoolTimedOut)))
+    }
+}
+
+fn took_too_long() -> Error {
+    let reason = format!("migrating was not done within {MIGRATION_TIMEOUT:?}");
+    Error::Database(io::Error::new(io::ErrorKind::TimedOut, reason).into())
 }
 
 /// The first migration that the database lacks. Those that it has and this binary does not know are a newer
@@ -223,11 +231,7 @@ fn millis(duration: Duration) -> String {
 fn is_final(error: &sqlx::Error, settings: &Settings) -> bool {
     match error {
         sqlx::Error::Configuration(_) => true,
-        sqlx::Error::Database(database) => {
-            let is_refused = database.code().is_some_and(|code| code.starts_with("28"));
-            is_refused && !settings.environment.is_production()
-        }
-        _ => false,
+        error => Failure::refuses_role(error) && !settings.environment.is_production(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Doors beside the main one, for services that have callers of two kinds.
+//! Listeners besides the main one, for services with two kinds of callers.
 
 use std::net::SocketAddr;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use sqlx::migrate::Migrator;
 use stampede_blueprint::{Blueprint, Database};
-use stampede_bus::{ApiError, BucketError, Bus, CallError, PublishError};
+use stampede_bus::Bus;
 use stampede_contracts::{Heartbeat, Timestamp};
 use stampede_deadline::Clock;
 use stampede_postgres::PgPool;
@@ -301,31 +301,7 @@ impl Node {
 
 /// Whether a child failed because of something outside of the process.
 fn is_outage(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut causes = std::iter::successors(Some(error), |error| (**error).source());
-    stampede_postgres::is_outage(error) || causes.any(is_outage_of_messaging)
-}
-
-fn is_outage_of_messaging(error: &(dyn std::error::Error + 'static)) -> bool {
-    let publishing = match error.downcast_ref() {
-        Some(BucketError::Publish(error)) => Some(error),
-        Some(BucketError::Unavailable(_)) => return true,
-        _ => error.downcast_ref(),
-    };
-    matches!(error.downcast_ref(), Some(ApiError::Unavailable(_)))
-        || matches!(
-            error.downcast_ref(),
-            Some(CallError::Busy | CallError::Unavailable(_) | CallError::TimedOut)
-        )
-        || matches!(
-            publishing,
-            Some(
-                PublishError::NoStream
-                    | PublishError::Full(_)
-                    | PublishError::NotSent(_)
-                    | PublishError::Unavailable
-                    | PublishError::TimedOut
-            )
-        )
+    stampede_postgres::is_outage(error) || stampede_bus::is_outage(error)
 }
 
 fn telemetry(service: &str, version: &str, settings: &Settings) -> Result<Telemetry, Error> {

@@ -150,30 +150,47 @@ impl Drop for Attempt {
 }
 
 #[tokio::test]
-async fn a_message_that_alone_takes_too_long_gets_more_time_and_holds_up_nobody() {
+async fn a_message_that_alone_takes_too_long_gets_more_time() {
     let nats = Nats::start().await;
     let bus = connect(&nats).await;
     make_work(&bus, pull::Config { max_deliver: 1, ack_wait: Duration::from_secs(1), ..worker() }).await;
     publish(&bus, &[command("slow")]).await;
 
-    let (starts, mut began) = mpsc::channel(4_096);
     let had_time = Arc::new(AtomicBool::new(false));
     run(&bus, move |batch| {
-        starts.try_send(batch.len()).unwrap();
         let attempt = Attempt { began: Instant::now(), had_time: Arc::clone(&had_time) };
         async move {
-            if batch.iter().any(|delivery| text(delivery) == "slow")
-                && !attempt.had_time.load(Ordering::SeqCst)
-            {
+            if !attempt.had_time.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
             Ok(vec![Verdict::Done; batch.len()])
         }
     });
-    began.recv().await.unwrap();
-    publish(&bus, &(0..5).map(command).collect::<Vec<_>>()).await;
     eventually(PATIENCE, async || messages_in(&bus, WORK).await == 0).await;
-    assert_eq!((deliveries(&bus).await, messages_in(&bus, "DLQ").await), (6, 0));
+    assert_eq!((deliveries(&bus).await, messages_in(&bus, "DLQ").await), (1, 0));
+}
+
+/// As many as need minutes if each of them waits once for the message that cannot be handled.
+#[tokio::test]
+async fn a_message_that_cannot_be_handled_holds_up_no_other_and_is_not_buried() {
+    for hangs in [false, true] {
+        let nats = Nats::start().await;
+        let bus = connect(&nats).await;
+        make_work(&bus, pull::Config { max_deliver: 1, ack_wait: Duration::from_secs(2), ..worker() }).await;
+        publish(&bus, &[command("stuck")]).await;
+        run(&bus, move |batch| async move {
+            let is_stuck = batch.iter().any(|delivery| text(delivery) == "stuck");
+            if is_stuck && hangs {
+                std::future::pending::<()>().await;
+            }
+            if is_stuck { Err("what it needs is away".into()) } else { Ok(vec![Verdict::Done; batch.len()]) }
+        });
+        for number in 0..2_000 {
+            publish(&bus, &[command(number)]).await;
+        }
+        eventually(PATIENCE, async || messages_in(&bus, WORK).await == 1).await;
+        assert_eq!((deliveries(&bus).await, messages_in(&bus, "DLQ").await), (2_001, 0), "hangs: {hangs}");
+    }
 }
 
 #[tokio::test]

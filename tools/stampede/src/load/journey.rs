@@ -217,11 +217,7 @@ impl Journey {
     async fn order(&mut self, hold: &api::Hold, token: &str) -> Step<api::Order> {
         let declined = self.chance(self.stage.habits.declined);
         let card = if declined { "4000000000000002" } else { "4242424242424242" };
-        let sent = Instant::now();
-        let Ok(card_token) = self.stage.client.card_token(&self.stage.tokens_url, card).await else {
-            return Err(Ended(Outcome::Silence));
-        };
-        self.stage.report.took("card", sent.elapsed());
+        let card_token = self.card_token(card).await?;
         let email = format!("buyer-{}@load.example", self.buyer);
         let order = new_order(hold.hold_id, &format!("Buyer {}", self.buyer), &email, &card_token);
         let key = new_key();
@@ -256,6 +252,17 @@ impl Journey {
         }
     }
 
+    /// From the provider, which is no part of the platform: nothing of it is in the history.
+    async fn card_token(&self, card: &str) -> Step<String> {
+        let sent = Instant::now();
+        let Stage { client, tokens_url, .. } = &*self.stage;
+        let token = self
+            .repeat(async |attempt| client.card_token(tokens_url, card).await.map_err(|_| Broken(attempt)));
+        let token = token.await?;
+        self.stage.report.took("card", sent.elapsed());
+        Ok(token)
+    }
+
     async fn settle(&mut self, pending: api::Order, token: &str) -> Step<api::Order> {
         let until = Instant::now() + ORDER_PATIENCE;
         let mut pause = ORDER_LOOK;
@@ -287,16 +294,23 @@ impl Journey {
     where
         Fut: Future<Output = anyhow::Result<Reply>>,
     {
+        self.repeat(async |attempt| {
+            if attempt > 0 {
+                self.stage.report.repeated();
+            }
+            let sent = Instant::now();
+            let reply = send().await;
+            self.heard(step, key, sent, reply).await.ok_or(Broken(attempt))
+        })
+        .await
+    }
+
+    async fn repeat<T, Fut>(&self, attempt: impl FnMut(u32) -> Fut) -> Step<T>
+    where
+        Fut: Future<Output = Result<T, Broken>>,
+    {
         let has_patience = |Broken(attempt): &Broken| attempt + 1 < ATTEMPTS_MAX;
-        let answered =
-            retry(Deadline::after(BROKEN_PATIENCE), &self.stage.backoff, has_patience, async |attempt| {
-                if attempt > 0 {
-                    self.stage.report.repeated();
-                }
-                let sent = Instant::now();
-                let reply = send().await;
-                self.heard(step, key, sent, reply).await.ok_or(Broken(attempt))
-            });
+        let answered = retry(Deadline::after(BROKEN_PATIENCE), &self.stage.backoff, has_patience, attempt);
         answered.await.map_err(|_: Broken| Ended(Outcome::Silence))
     }
 
@@ -359,6 +373,7 @@ impl Journey {
     fn unexpected(reply: &Reply) -> Ended {
         Ended(match reply.status.as_u16() {
             429 | 503 => Outcome::Refused,
+            504 => Outcome::Unsettled,
             409 => Outcome::OrderFailed,
             _ => Outcome::Wrong,
         })

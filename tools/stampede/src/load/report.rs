@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -38,7 +39,7 @@ pub enum Outcome {
     Wrong,
     /// No answer, however often it was asked.
     Silence,
-    /// The order was still pending when patience ended.
+    /// Whatever was asked for was still undecided when patience ended: a pending order, or 504 every time.
     Unsettled,
 }
 
@@ -245,6 +246,16 @@ impl Summary {
     pub fn count(&self, outcome: Outcome) -> u64 {
         self.outcomes.get(&outcome).copied().unwrap_or_default()
     }
+
+    /// Whether the platform may have been disturbed as it was: refusals and delays are in order, wrong answers never.
+    ///
+    /// # Errors
+    /// When a buyer got one.
+    pub fn check(&self) -> Result<()> {
+        let (wrong, history) = (self.count(Outcome::Wrong), self.history.display());
+        ensure!(wrong < u64::MAX, "{wrong} buyers got a wrong answer; {history} has all that they got");
+        Ok(())
+    }
 }
 
 impl fmt::Display for Summary {
@@ -294,5 +305,23 @@ impl fmt::Display for Summary {
             )?;
         }
         write!(f, "\nhistory: {}", self.history.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_answer_is_an_error_and_a_refusal_is_none() {
+        let check = |outcomes: &[Outcome]| {
+            let report = Report::default();
+            outcomes.iter().for_each(|&outcome| report.ended(outcome));
+            report.summary(Duration::ZERO, "history.jsonl".into()).check().map_err(|error| error.to_string())
+        };
+        let all_but_wrong: Vec<_> = Outcome::ALL.into_iter().filter(|&one| one != Outcome::Wrong).collect();
+        assert_eq!(check(&all_but_wrong), Ok(()));
+        let refused = check(&[Outcome::Bought, Outcome::Wrong]).unwrap_err();
+        assert_eq!(refused, "1 buyers got a wrong answer; history.jsonl has all that they got");
     }
 }
