@@ -56,11 +56,8 @@ async fn list(
     }
     let after =
         query.cursor.map(|text| text.parse()).transpose().map_err(|()| invalid("cursor: not from a page"))?;
-    // One more than asked for tells whether there is a next page.
-    let mut shows = app.store.page(after, limit + 1).await.map_err(problem)?;
-    let more = shows.len() > limit as usize;
-    shows.truncate(limit as usize);
-    let next_cursor = shows.last().filter(|_| more).map(|show| Cursor::of(show).to_string());
+    let (shows, next) = app.store.page(after, limit).await.map_err(problem)?;
+    let next_cursor = next.map(|cursor| cursor.to_string());
     Ok(Json(Page { items: shows.iter().map(ShowRecord::summary).collect(), next_cursor }))
 }
 
@@ -131,12 +128,6 @@ fn problem(error: StoreError) -> Problem {
     match error {
         StoreError::Database(error) => Problem::new(Failure::of(&error).code()),
         StoreError::Corrupt(_) => Problem::new(Code::Internal),
-    }
-}
-
-impl Cursor {
-    fn of(show: &ShowRecord) -> Self {
-        Self { starts_at: show.starts_at, show_id: show.show_id }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The catalog's database. One method a use case.
 
+use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{migrate::Migrator, types::Json};
 use stampede_bus::Message;
@@ -66,8 +67,16 @@ struct ShowRow {
     sale_opens_at: OffsetDateTime,
     cancel_until: OffsetDateTime,
     currency: String,
-    lobby: Option<Json<LobbyRules>>,
+    lobby: Option<Value>,
     version: i64,
+}
+
+struct SectionRow {
+    show_id: uuid::Uuid,
+    section_id: uuid::Uuid,
+    name: String,
+    price: i64,
+    seating: Value,
 }
 
 impl Store {
@@ -142,63 +151,66 @@ impl Store {
         let row = sqlx::query_as!(
             ShowRow,
             r#"SELECT show_id, slug, title, venue_id, venue.name AS venue_name, venue.city AS venue_city, starts_at,
-                      sale_opens_at, cancel_until, currency, lobby AS "lobby: Json<LobbyRules>", version
+                      sale_opens_at, cancel_until, currency, lobby, version
                FROM show JOIN venue USING (venue_id) WHERE show_id = $1"#,
             show_id.uuid(),
         )
         .fetch_optional(&self.pool)
         .await?;
         match row {
-            Some(row) => Ok(self.with_sections(vec![row]).await?.pop()),
+            Some(row) => self.with_sections(vec![row]).await?.pop().transpose(),
             None => Ok(None),
         }
     }
 
-    /// A page of shows, the next to start first.
+    /// A page of shows, the next to start first, and behind which one there are more, if there are. A show that cannot be
+    /// read is left out: it hides no other.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn page(&self, after: Option<Cursor>, limit: u32) -> Result<Vec<ShowRecord>, StoreError> {
-        let rows = sqlx::query_as!(
+    /// [`StoreError::Database`].
+    pub async fn page(
+        &self,
+        after: Option<Cursor>,
+        limit: u32,
+    ) -> Result<(Vec<ShowRecord>, Option<Cursor>), StoreError> {
+        let mut rows = sqlx::query_as!(
             ShowRow,
             r#"SELECT show_id, slug, title, venue_id, venue.name AS venue_name, venue.city AS venue_city, starts_at,
-                      sale_opens_at, cancel_until, currency, lobby AS "lobby: Json<LobbyRules>", version
+                      sale_opens_at, cancel_until, currency, lobby, version
                FROM show JOIN venue USING (venue_id)
                WHERE $1::timestamptz IS NULL OR (starts_at, show_id) > ($1, $2::uuid)
                ORDER BY starts_at, show_id LIMIT $3"#,
             after.map(|cursor| cursor.starts_at.inner()),
             after.map(|cursor| cursor.show_id.uuid()),
-            i64::from(limit),
+            i64::from(limit) + 1,
         )
         .fetch_all(&self.pool)
         .await?;
-        self.with_sections(rows).await
+        let has_more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let next = rows
+            .last()
+            .filter(|_| has_more)
+            .map(|row| Cursor { starts_at: row.starts_at.into(), show_id: ShowId::from_uuid(row.show_id) });
+        let shows = self.with_sections(rows).await?.into_iter();
+        let unreadable = |error: StoreError| tracing::error!(%error, "a show is left out");
+        Ok((shows.filter_map(|show| show.map_err(unreadable).ok()).collect(), next))
     }
 
-    async fn with_sections(&self, rows: Vec<ShowRow>) -> Result<Vec<ShowRecord>, StoreError> {
+    async fn with_sections(
+        &self,
+        rows: Vec<ShowRow>,
+    ) -> Result<Vec<Result<ShowRecord, StoreError>>, StoreError> {
         let ids: Vec<_> = rows.iter().map(|row| row.show_id).collect();
-        let sections = sqlx::query!(
-            r#"SELECT show_id, section_id, name, price, seating AS "seating: Json<Seating>"
-               FROM section WHERE show_id = ANY($1) ORDER BY show_id, position"#,
+        let sections = sqlx::query_as!(
+            SectionRow,
+            "SELECT show_id, section_id, name, price, seating
+             FROM section WHERE show_id = ANY($1) ORDER BY show_id, position",
             &ids,
         )
         .fetch_all(&self.pool)
         .await?;
-        let mut shows = Vec::with_capacity(rows.len());
-        for row in rows {
-            let currency = row.currency.parse().map_err(corrupt)?;
-            let mut plans = Vec::new();
-            for section in sections.iter().filter(|section| section.show_id == row.show_id) {
-                plans.push(SectionPlan {
-                    section_id: SectionId::from_uuid(section.section_id),
-                    name: section.name.clone(),
-                    price: Money::try_new(section.price, currency).map_err(corrupt)?,
-                    seating: section.seating.0.clone(),
-                });
-            }
-            shows.push(record(row, currency, plans)?);
-        }
-        Ok(shows)
+        Ok(rows.into_iter().map(|row| record(row, &sections)).collect())
     }
 
     /// When the stream of shows was made anew since they were last published, publishes every show again and
@@ -213,7 +225,7 @@ impl Store {
         if known.as_deref() == Some(generation) {
             return Ok(0);
         }
-        let shows = self.page(None, REPUBLISH_MAX).await?;
+        let (shows, _) = self.page(None, REPUBLISH_MAX).await?;
         let mut tx = self.pool.begin().await?;
         for show in &shows {
             self.publish(&mut tx, show, message(show)?).await?;
@@ -231,14 +243,14 @@ impl Store {
         Ok(shows.len())
     }
 
-    /// Publishes the next `limit` shows behind `after` again although nothing changed, and returns the last of them. `None`:
-    /// there are no more. A show whose lane is blocked waits for the next round.
+    /// Publishes the next `limit` shows behind `after` again although nothing changed, and returns behind which one there are
+    /// more, if there are. A show whose lane is blocked waits for the next round.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn publish_again(&self, after: Cursor, limit: u32) -> Result<Option<Cursor>, StoreError> {
         let blocked = self.outbox.blocked().await?;
-        let shows = self.page(Some(after), limit).await?;
+        let (shows, next) = self.page(Some(after), limit).await?;
         let mut tx = self.pool.begin().await?;
         for show in &shows {
             let message = message(show)?;
@@ -248,7 +260,7 @@ impl Store {
         }
         tx.commit().await?;
         self.outbox.nudge();
-        Ok(shows.last().map(|show| Cursor { starts_at: show.starts_at, show_id: show.show_id }))
+        Ok(next)
     }
 
     async fn publish(
@@ -282,13 +294,24 @@ async fn insert_sections(connection: &mut PgConnection, show: &ShowRecord) -> Re
     Ok(())
 }
 
-fn record(
-    row: ShowRow,
-    currency: stampede_contracts::Currency,
-    sections: Vec<SectionPlan>,
-) -> Result<ShowRecord, StoreError> {
+/// A show and those of `sections` that are its own.
+fn record(row: ShowRow, sections: &[SectionRow]) -> Result<ShowRecord, StoreError> {
+    let show_id = ShowId::from_uuid(row.show_id);
+    let corrupt = |error: &dyn std::fmt::Display| StoreError::Corrupt(format!("{show_id}: {error}"));
+    let currency = row.currency.parse().map_err(|error| corrupt(&error))?;
+    let plan = |section: &SectionRow| {
+        Ok(SectionPlan {
+            section_id: SectionId::from_uuid(section.section_id),
+            name: section.name.clone(),
+            price: Money::try_new(section.price, currency).map_err(|error| corrupt(&error))?,
+            seating: Seating::deserialize(&section.seating).map_err(|error| corrupt(&error))?,
+        })
+    };
+    let own = sections.iter().filter(|section| section.show_id == row.show_id);
+    let sections: Vec<SectionPlan> = own.map(plan).collect::<Result<_, StoreError>>()?;
+    let lobby = row.lobby.map(serde_json::from_value::<LobbyRules>).transpose();
     Ok(ShowRecord {
-        show_id: ShowId::from_uuid(row.show_id),
+        show_id,
         slug: row.slug,
         title: row.title,
         venue: Venue {
@@ -300,10 +323,9 @@ fn record(
         sale_opens_at: row.sale_opens_at.into(),
         cancel_until: row.cancel_until.into(),
         currency,
-        lobby: row.lobby.map(|rules| rules.0),
+        lobby: lobby.map_err(|error| corrupt(&error))?,
         version: row.version,
-        price_from: cheapest(&sections)
-            .ok_or_else(|| StoreError::Corrupt("a show without sections".to_owned()))?,
+        price_from: cheapest(&sections).ok_or_else(|| corrupt(&"it has no sections"))?,
         sections,
     })
 }
