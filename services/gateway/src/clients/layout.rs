@@ -1,6 +1,6 @@
 //! Which shard a block lies in: a copy of the bucket `layout`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use stampede_bus::{BoxError, Bus};
@@ -14,18 +14,25 @@ const BLOCKS_MAX: usize = 1_000_000;
 
 /// A copy that may be old or empty: then a request takes the longer way, and nothing breaks. A handle: clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Layout(Arc<RwLock<HashMap<BlockId, (ShowId, u16)>>>);
+pub struct Layout(Arc<RwLock<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    blocks: HashMap<BlockId, (ShowId, u16)>,
+    /// Shows all of whose blocks are here.
+    shows: HashSet<ShowId>,
+}
 
 impl Layout {
     /// The shard of a block, if it is known.
     pub fn shard(&self, block: BlockId) -> Option<u16> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&block).map(|(_, shard)| *shard)
+        self.0.read().unwrap_or_else(PoisonError::into_inner).blocks.get(&block).map(|(_, shard)| *shard)
     }
 
-    /// Whether the copy has blocks, and this one is not among those of `show`.
+    /// Whether the copy has the blocks of `show`, and this one is not among them.
     pub fn lacks(&self, show: ShowId, block: BlockId) -> bool {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        !known.is_empty() && known.get(&block).is_none_or(|(of, _)| *of != show)
+        known.shows.contains(&show) && known.blocks.get(&block).is_none_or(|(of, _)| *of != show)
     }
 
     /// Follows the bucket until `shutdown`.
@@ -51,10 +58,16 @@ impl Layout {
             }
         };
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut has_all = true;
         for block in layout.blocks {
-            if known.len() < BLOCKS_MAX || known.contains_key(&block.block_id) {
-                known.insert(block.block_id, (layout.show_id, block.shard));
+            if known.blocks.len() < BLOCKS_MAX || known.blocks.contains_key(&block.block_id) {
+                known.blocks.insert(block.block_id, (layout.show_id, block.shard));
+            } else {
+                has_all = false;
             }
+        }
+        if has_all {
+            known.shows.insert(layout.show_id);
         }
     }
 }
@@ -68,23 +81,21 @@ mod tests {
 
     #[test]
     fn blocks_are_found_and_garbage_changes_nothing() {
-        let block = BlockId::from_number(7);
-        let show = ShowId::new();
-        let blocks = vec![BlockLayout {
-            block_id: block,
-            section_id: SectionId::new(),
-            shard: 42,
-            capacity: 10,
-            rows: Vec::new(),
-        }];
+        let [block, of_other] = [7, 8].map(BlockId::from_number);
+        let (show, other) = (ShowId::new(), ShowId::new());
         let layout = Layout::default();
+        let learn = |show_id: ShowId, block_id, shard| {
+            let (section_id, rows) = (SectionId::new(), Vec::new());
+            let blocks = vec![BlockLayout { block_id, section_id, shard, capacity: 10, rows }];
+            let value = serde_json::to_vec(&LayoutPublished { show_id, blocks }).unwrap();
+            layout.learn(&show_id.to_string(), &value);
+        };
         assert_eq!(layout.shard(block), None);
-        assert!(!layout.lacks(show, block), "without a copy nothing is known");
-        let value = serde_json::to_vec(&LayoutPublished { show_id: show, blocks }).unwrap();
-        layout.learn(&show.to_string(), &value);
+        learn(other, of_other, 1);
+        assert!(!layout.lacks(show, block), "the copy does not have the show yet");
+        learn(show, block, 42);
         layout.learn(&show.to_string(), b"{");
         assert_eq!(layout.shard(block), Some(42));
-        assert!(!layout.lacks(show, block) && layout.lacks(show, BlockId::from_number(8)));
-        assert!(layout.lacks(ShowId::new(), block), "it is of another show");
+        assert!(!layout.lacks(show, block) && layout.lacks(show, of_other) && layout.lacks(other, block));
     }
 }

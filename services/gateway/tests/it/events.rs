@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -54,8 +54,13 @@ async fn open(stage: &Stage, token: &str) -> reqwest::Response {
 #[tokio::test]
 async fn events_pass_as_they_come_and_outlive_the_deadline() {
     let (stage, events, token) = stage_with_lobby(&[]).await;
+    let hangs = Router::new().fallback(async |request: Request| {
+        if !request.uri().to_string().contains("probe") {
+            std::future::pending::<()>().await;
+        }
+    });
+    stage.play("orders", hangs).await;
     let path = format!("/v1/lobby/{}/events", LobbyTicket::new());
-    let began = std::time::Instant::now();
     let request = stage.get(&path).bearer_auth(&token).header("deadline-ms", "2000");
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -64,7 +69,10 @@ async fn events_pass_as_they_come_and_outlive_the_deadline() {
     assert_eq!(response.headers()["x-accel-buffering"], "no");
     let mut chunks = response.bytes_stream();
     assert_eq!(chunks.next().await.unwrap().unwrap(), "id: 1\ndata: first\n\n");
-    eventually(PATIENCE, async || began.elapsed().as_millis() > 2_100).await;
+    // A request that began later and had more time has run out of it.
+    let later =
+        stage.get("/v1/orders").bearer_auth(&token).header("deadline-ms", "3000").send().await.unwrap();
+    assert!(later.status().is_server_error());
     events.send("data: later\n\n").unwrap();
     assert_eq!(chunks.next().await.unwrap().unwrap(), "data: later\n\n");
 }
