@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use stampede_bus::{ApiError, BucketError, Bus, Message, PublishError};
 use stampede_contracts::event::BlockState;
 use stampede_contracts::topology::{EVT_INVENTORY, LAYOUT};
@@ -24,6 +25,8 @@ const PROBE_PERIOD: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Blocks read, published and marked at once. With a thousand letters each they stay far below a megabyte.
 const BATCH: usize = 256;
+/// Lookups in the stream that are in flight.
+const LOOKUPS_MAX: usize = 32;
 const LAYOUTS: i64 = 16;
 /// Blocks whose last message is remembered. The blocks of past shows would stay in memory for ever.
 const LAST_MAX: usize = 100_000;
@@ -159,48 +162,58 @@ impl<'a> Blocks<'a> {
     /// # Errors
     /// When one of them was not stored; the others were. That something newer is there is no error.
     pub async fn publish(&mut self, blocks: &[BlockState]) -> Result<(), Stopped> {
-        let mut current = Vec::with_capacity(blocks.len());
+        let (outdated, result) = self.publish_once(blocks.iter().collect()).await?;
+        // What another publisher stored since the last lookup may be older than these.
+        let (_, again) = self.publish_once(outdated).await?;
+        Ok(result.and(again)?)
+    }
+
+    /// Returns the blocks that were refused because another message was the last about them.
+    async fn publish_once<'b>(
+        &mut self,
+        blocks: Vec<&'b BlockState>,
+    ) -> Result<(Vec<&'b BlockState>, Result<(), PublishError>), Stopped> {
+        let (mut stored, mut outdated, mut result) = (Vec::new(), Vec::new(), Ok(()));
+        if blocks.is_empty() {
+            return Ok((outdated, result));
+        }
+        self.look_up(&blocks).await?;
+        let (mut current, mut states) = (Vec::new(), Vec::new());
         for block in blocks {
-            let last = self.last(block).await?;
+            let last = self.last.get(&block.block_id).copied().unwrap_or_default();
             if block.version >= last.version {
-                current.push((block, last));
+                states.push((message(block)?, last.sequence));
+                current.push(block);
             }
         }
-        let messages = current.iter().map(|(block, _)| message(*block)).collect::<Result<Vec<_>, _>>()?;
-        let expected: Vec<u64> = current.iter().map(|(_, last)| last.sequence).collect();
-        let results = self.bus.publish_states(&messages, &expected).await;
-        let (mut stored, mut result) = (Vec::new(), Ok(()));
-        for ((block, _), published) in current.into_iter().zip(results) {
-            if let Ok(sequence) = published {
-                self.last.insert(block.block_id, Last { sequence, version: block.version });
-                stored.push((block.block_id, block.version));
-                continue;
+        let (messages, expected): (Vec<_>, Vec<_>) = states.into_iter().unzip();
+        for (block, published) in current.into_iter().zip(self.bus.publish_states(&messages, &expected).await)
+        {
+            let id = block.block_id;
+            match published {
+                Ok(sequence) => {
+                    self.last.insert(id, Last { sequence, version: block.version });
+                    stored.push((id, block.version));
+                    continue;
+                }
+                Err(PublishError::Outdated) => outdated.push(block),
+                Err(error) => result = result.and(Err(error)),
             }
-            // Where it belongs now is asked when it is published the next time.
-            self.last.remove(&block.block_id);
-            if let Err(error) = published
-                && error != PublishError::Outdated
-            {
-                result = result.and(Err(error));
-            }
+            self.last.remove(&id);
         }
         self.inventory.store().blocks_published(&stored).await?;
         self.inventory.metrics().published("block", stored.len());
-        Ok(result?)
+        Ok((outdated, result))
     }
 
-    async fn last(&mut self, block: &BlockState) -> Result<Last, Stopped> {
-        if let Some(last) = self.last.get(&block.block_id) {
-            return Ok(*last);
-        }
-        let stored = self.bus.last_message(EVT_INVENTORY, &block.subject()).await?;
-        let last = stored.map_or(Last::default(), |(sequence, payload)| {
-            // What cannot be read is replaced.
-            let version = serde_json::from_slice(&payload).map_or(0, |last: BlockState| last.version);
-            Last { sequence, version }
-        });
-        self.last.insert(block.block_id, last);
-        Ok(last)
+    /// Looks up the last messages about blocks that this process does not know.
+    async fn look_up(&mut self, blocks: &[&BlockState]) -> Result<(), Stopped> {
+        let bus = self.bus;
+        let unknown = blocks.iter().filter(|block| !self.last.contains_key(&block.block_id));
+        let lookups: Vec<_> = unknown.map(|block| last_of(bus, block)).collect();
+        let found: Vec<_> = stream::iter(lookups).buffer_unordered(LOOKUPS_MAX).try_collect().await?;
+        self.last.extend(found);
+        Ok(())
     }
 
     /// Whether the stream is still the one that was filled from here; if not, everything is marked again. A crash in
@@ -292,6 +305,16 @@ impl Layouts<'_> {
         }
         Ok(())
     }
+}
+
+async fn last_of(bus: &Bus, block: &BlockState) -> Result<(BlockId, Last), ApiError> {
+    let stored = bus.last_message(EVT_INVENTORY, &block.subject()).await?;
+    let last = stored.map_or(Last::default(), |(sequence, payload)| {
+        // What cannot be read is replaced.
+        let version = serde_json::from_slice(&payload).map_or(0, |last: BlockState| last.version);
+        Last { sequence, version }
+    });
+    Ok((block.block_id, last))
 }
 
 fn message<E: Event>(event: &E) -> Result<Message, serde_json::Error> {

@@ -59,8 +59,9 @@ impl Store {
         Ok(shows.into_iter().map(ShowId::from_uuid).collect())
     }
 
-    /// Notes which versions were published; a block that changed since stays marked. Blocks that are locked are
-    /// left out and so published once more: waiting for them would make their buyers wait.
+    /// Notes which versions were published; a block that changed since stays marked, and one of which that is known is not
+    /// written. Blocks that are locked are left out and so published once more: waiting for them would make their buyers
+    /// wait.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -69,11 +70,12 @@ impl Store {
             published.iter().map(|(block, version)| (block.number(), *version)).unzip();
         sqlx::query!(
             "WITH unlocked AS (
-                 SELECT id FROM block WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED
+                 SELECT block.id, p.version FROM unnest($1::bigint[], $2::bigint[]) AS p (id, version)
+                 JOIN block ON block.id = p.id AND (dirty OR published_version <> p.version)
+                 ORDER BY block.id FOR UPDATE OF block SKIP LOCKED
              )
-             UPDATE block SET published_version = p.version, dirty = block.version > p.version
-             FROM unnest($1::bigint[], $2::bigint[]) AS p (id, version), unlocked
-             WHERE block.id = p.id AND block.id = unlocked.id",
+             UPDATE block SET published_version = unlocked.version, dirty = block.version > unlocked.version
+             FROM unlocked WHERE block.id = unlocked.id",
             &blocks,
             &versions,
         )

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use stampede_contracts::event::{BlockState, LayoutPublished, Row, SHOW_ROWS_MAX, Seating, ShowPublished};
 use stampede_contracts::topology::{EVT_INVENTORY, LAYOUT};
-use stampede_contracts::{BlockId, Timestamp};
+use stampede_contracts::{BlockId, Event, Timestamp};
 use stampede_inventory::publisher::Blocks;
 use stampede_testkit::eventually;
 
@@ -156,6 +156,8 @@ async fn a_publisher_that_was_frozen_replaces_nothing_newer() {
     // One that knew the stream when it froze between reading and sending, and one that has just begun.
     let mut frozen = Blocks::new(&replica.inventory, &bus);
     frozen.publish(&read).await.unwrap();
+    let mut behind = Blocks::new(&replica.inventory, &bus);
+    behind.publish(&read).await.unwrap();
     let mut late = Blocks::new(&replica.inventory, &bus);
 
     world.hold(&best(&show, 2)).await.unwrap();
@@ -167,9 +169,15 @@ async fn a_publisher_that_was_frozen_replaces_nothing_newer() {
     }
     world.hold(&best(&show, 2)).await.unwrap();
     is_told(&world, &show, block).await;
-    // Awake again it finds out where the block is, and goes on.
+    // What is current is published behind the messages of others, and then nothing is left to be noted.
+    eventually(PATIENCE, async || world.count("SELECT count(*) FROM block WHERE dirty").await == 0).await;
     let read = replica.inventory.store().blocks_of(show.show_id, world.now()).await.unwrap();
-    frozen.publish(&read).await.unwrap();
+    let stored = async || bus.last_message(EVT_INVENTORY, &read[0].subject()).await.unwrap().unwrap().0;
+    let writer = "SELECT xmin::text::bigint FROM block";
+    let (before, written_by) = (stored().await, world.count(writer).await);
+    behind.publish(&read).await.unwrap();
+    assert!(stored().await > before);
+    assert_eq!(world.count(writer).await, written_by);
     world.check().await;
 }
 
