@@ -2,6 +2,7 @@
 //!
 //! sqlx takes from libpq's variables whatever a URL leaves out; pip, Python and git (which sets its own for a hook) read theirs.
 //! Proxies are not here: what installs packages may need them, and our own clients never use one (`http::builder`).
+//! And the limit of open files, which a shell sets low.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -9,6 +10,10 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// As many as `load` needs for its buyers in flight, several times over.
+const DESCRIPTORS_MAX: u64 = 65_536;
 /// Beginnings of names.
 const DROPPED: [&str; 6] = ["PG", "PIP_", "PYTHON", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"];
 /// Where packages come from, and how they are reached, is the machine's to say.
@@ -45,6 +50,16 @@ pub fn drop_variables() -> io::Result<()> {
     }
     // Returns only if it failed.
     Err(again.exec())
+}
+
+/// Raises the soft limit of open files towards the hard one. It is often 1,024, and `load` has a connection for each buyer.
+pub fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.unwrap_or(u64::MAX).min(DESCRIPTORS_MAX);
+    if current.is_some_and(|current| current < wanted) {
+        // Refused, everything works but a large `load`, whose report names the error.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+    }
 }
 
 fn dropped(names: impl Iterator<Item = OsString>) -> BTreeSet<OsString> {

@@ -4,9 +4,8 @@
 //! there, given back by a service that is started again, may be in use as the near end of somebody's connection
 //! a moment later, and the service could not come back. So ports are drawn from below that range.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::bail;
@@ -29,7 +28,7 @@ impl Ports {
         let mut rng = rand::rng();
         for _ in 0..ATTEMPTS_MAX {
             let port = rng.random_range(RANGE);
-            if !self.taken.contains(&port) && reserve(port).unwrap_or(true) && is_free(port) {
+            if !self.taken.contains(&port) && is_free(port) && reserve(port) {
                 self.taken.push(port);
                 return Ok(port);
             }
@@ -48,18 +47,13 @@ impl Ports {
 }
 
 /// Whether no other process has drawn this port. What was drawn is listened on some moments later, and two platforms that start
-/// together would draw the same one now and then. The lock is let go when this process ends, however it ends.
-fn reserve(port: u16) -> io::Result<bool> {
-    static RESERVED: Mutex<Vec<File>> = Mutex::new(Vec::new());
-    let user = rustix::process::getuid().as_raw();
-    let folder = std::env::temp_dir().join(format!("stampede-ports-{user}"));
-    fs::create_dir_all(&folder)?;
-    let file = File::create(folder.join(port.to_string()))?;
-    let is_ours = file.try_lock().is_ok();
-    if is_ours {
-        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(file);
-    }
-    Ok(is_ours)
+/// together would draw the same one now and then. Our services use TCP, so the UDP port of the same number stands for it: the
+/// system gives it to one process, and takes it back when that process ends, however it ends.
+fn reserve(port: u16) -> bool {
+    static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) else { return false };
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    true
 }
 
 /// We listen on the IPv4 address alone, but whoever asks for `localhost` may reach another program on the IPv6 one.
@@ -87,8 +81,8 @@ mod tests {
     #[test]
     fn what_another_process_has_drawn_is_not_drawn() {
         let port = Ports::default().free().unwrap();
-        // A lock belongs to the open file: to another process it is the same as to another file of ours.
-        assert!(!reserve(port).unwrap());
+        // To another process a bound address is the same as to another socket of ours.
+        assert!(!reserve(port));
     }
 
     #[test]

@@ -42,7 +42,8 @@ impl Chaos {
     /// Runs against the platform of a state folder. The exit code is the verifier's: 1 when a rule is broken.
     ///
     /// # Errors
-    /// When no platform runs there, it exits, or a process does not get ready after the last fault.
+    /// When no platform runs there, it exits, a process does not get ready after the last fault, or a buyer gets a wrong
+    /// answer.
     pub async fn run(self, state: &StateDir, gateway: String, operator: Option<String>) -> Result<ExitCode> {
         ensure!(
             self.minutes > 0.0 && self.minutes <= MINUTES_MAX,
@@ -94,7 +95,7 @@ impl Chaos {
             tokio::try_join!(async { buyers.await.context("load") }, chaos::run(state, self.seed, length))?;
         progress::say(&summary);
         let code = Verify::default().run(state).await?;
-        progress::say(format_args!("chaos: seed {seed}, {minutes} minutes: over"));
+        summary.check()?;
         Ok(code)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use stampede::scratch::Scratch;
@@ -90,4 +91,18 @@ fn variables_of_other_programs_change_nothing() {
     // Both wrote into the folder with that name.
     assert!(fs::read_dir(root.join("mail")).unwrap().count() == 3);
     assert!(root.join("nats/jetstream").is_dir());
+}
+
+#[test]
+fn more_files_may_be_open_than_a_shell_grants() {
+    let scratch = Scratch::new("files").unwrap();
+    let (kind, granted) = (scratch.path().join("kind"), scratch.path().join("granted"));
+    // What it starts has its limit.
+    fs::write(&kind, format!("#!/bin/sh\nulimit -Sn >{}\n", granted.display())).unwrap();
+    fs::set_permissions(&kind, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "ulimit -Sn 256; exec \"$0\" kind up", env!("CARGO_BIN_EXE_stampede")]);
+    shell.env("PATH", scratch.path()).output().unwrap();
+    let granted = fs::read_to_string(granted).unwrap();
+    assert!(granted.trim().parse::<u64>().unwrap() > 256, "{granted}");
 }

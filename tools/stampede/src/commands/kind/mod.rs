@@ -38,7 +38,7 @@ const LARGEST: &str = "summer-festival";
 /// A cluster on this machine, with kind.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Kind {
-    /// Create the cluster: three nodes, each a zone; the gateway will be at http://localhost:8080.
+    /// Create the cluster: three nodes, each a zone; the gateway will be at http://127.0.0.1:8080.
     Up,
     /// Build the images and load them into the nodes.
     Load,
@@ -66,7 +66,7 @@ pub(crate) struct Target {
     #[command(flatten)]
     place: ClusterPlace,
     /// Where deploy/kind/cluster.yaml maps the gateway's port to.
-    #[arg(long, default_value = "http://localhost:8080")]
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
 }
 
