@@ -179,29 +179,37 @@ impl Permit {
 
     #[inline]
     pub(crate) fn settle(&mut self, outcome: Outcome) {
+        let Handle { shared, lane } = &*self.handle;
+        match outcome {
+            Outcome::Success | Outcome::Neutral => {
+                shared.silence.end(*lane, self.waits_since.map(|_| shared.clock.now()));
+                self.count(outcome);
+            }
+            Outcome::Unanswered | Outcome::Failure => {
+                // A failure may be the end of a call's time: then it was silence as well.
+                let hangs = shared.is_hanging(self.waits_since);
+                self.count(if hangs { Outcome::Failure } else { outcome });
+            }
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, outcome: Outcome) {
         self.life = Life::Over;
         let Handle { shared, lane } = &*self.handle;
-        let outcome = match outcome {
-            Outcome::Success => {
-                shared.silence.end(*lane, self.waits_since.map(|_| shared.clock.now()));
-                outcome
-            }
-            Outcome::Unanswered if shared.is_hanging(self.waits_since) => Outcome::Failure,
-            Outcome::Unanswered | Outcome::Neutral => Outcome::Neutral,
-            Outcome::Failure => {
-                // It may have been the end of its time; then it was silence as well.
-                shared.is_hanging(self.waits_since);
-                outcome
-            }
-        };
         shared.machine.settle(*lane, self.generation, outcome, || shared.clock.now());
     }
 
     #[cold]
     fn abandon(&mut self) {
-        let panicked = self.life == Life::Running || std::thread::panicking();
-        let when_dropped = || self.handle.shared.machine.policy().when_dropped;
-        self.settle(if panicked { Outcome::Failure } else { when_dropped() });
+        if self.life == Life::Running || std::thread::panicking() {
+            return self.count(Outcome::Failure);
+        }
+        match self.handle.shared.machine.policy().when_dropped {
+            Outcome::Unanswered => self.settle(Outcome::Unanswered),
+            // Whatever it counts as, there was no answer.
+            counted => self.count(counted),
+        }
     }
 }
 
@@ -239,6 +247,25 @@ mod tests {
             breaker.try_acquire().unwrap().record(Outcome::Failure);
             drop(breaker.try_acquire().unwrap());
             assert_eq!(breaker.snapshot().counts.failures, failures, "{outcome:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_answer_ends_a_silence_and_a_dropped_call_is_none() {
+        let second = Duration::from_secs(1);
+        for (answer, failures) in [(Some(Outcome::Success), 0), (Some(Outcome::Neutral), 0), (None, 1)] {
+            let policy = Policy::new(Trip::consecutive(9).unwrap()).hangs_after(2 * second);
+            let breaker = CircuitBreaker::observed(policy, Clock::tokio(), |_| {});
+            for end in [Some(Outcome::Unanswered), answer, Some(Outcome::Unanswered)] {
+                let mut permit = breaker.try_acquire().unwrap();
+                permit.waits();
+                tokio::time::advance(second).await;
+                match end {
+                    Some(outcome) => permit.record(outcome),
+                    None => drop(permit),
+                }
+            }
+            assert_eq!(breaker.snapshot().counts.failures, failures, "{answer:?}");
         }
     }
 

@@ -12,10 +12,9 @@ mod tests;
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use stampede_deadline::Moment;
+use stampede_deadline::{Moment, nanos};
 
 use crate::sync::{AtomicU64, Mutex, MutexGuard};
 use crate::tally::Tally;
@@ -39,10 +38,6 @@ struct Slow {
     probes: u32,
     successes: u32,
     opened: u64,
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

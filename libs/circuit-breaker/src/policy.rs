@@ -158,9 +158,10 @@ impl Policy {
         Self { when_dropped: outcome, ..self }
     }
 
-    /// Calls that end [unanswered](Outcome::Unanswered) are failures once calls have waited for `silence` in all without any
-    /// answer, and without a break longer than the window. Calls that waited for less than a quarter of it and less than a
-    /// second are left out. Without this setting none are counted.
+    /// Calls that end [unanswered](Outcome::Unanswered) are failures while calls have waited for `silence` in all since the
+    /// last [success](Outcome::Success) or [neutral](Outcome::Neutral) answer. Concurrent waits count once; a break longer
+    /// than `silence` and the window together ends the sum. A call that waited for less than a quarter of `silence`, and less
+    /// than a second, adds nothing and stays uncounted. Without this setting none are counted.
     #[must_use]
     pub fn hangs_after(self, silence: Duration) -> Self {
         Self { hangs_after: Some(silence), ..self }

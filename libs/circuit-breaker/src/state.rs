@@ -31,10 +31,10 @@ pub enum Outcome {
     Success,
     /// The callee is not: it did not answer, or said that it could not.
     Failure,
-    /// The call says nothing about the callee: the request was wrong, for example. It is not counted.
+    /// An answer that shows only that the callee does not hang: the request was wrong, for example. It is not counted.
     Neutral,
-    /// The caller left before there was an answer, or its time was over. Not counted either, but a failure as soon as the
-    /// callee hangs, as defined by the policy ([`Policy::hangs_after`](crate::Policy::hangs_after)).
+    /// The caller left before there was an answer, or its time was over. Not counted either, but a failure while the callee
+    /// hangs, as defined by the policy ([`Policy::hangs_after`](crate::Policy::hangs_after)).
     Unanswered,
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use stampede_deadline::Moment;
+use stampede_deadline::{Moment, nanos};
 
 use crate::Outcome;
 use crate::sync::{AtomicU32, AtomicU64};
@@ -39,7 +39,7 @@ pub(crate) struct Scale {
 impl Scale {
     /// The widest buckets of which at least 8 make the window; then it takes no more than 16.
     pub fn of(window: Duration) -> Self {
-        let nanos = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX).max(8);
+        let nanos = nanos(window).max(8);
         let shift = (nanos / 8).ilog2();
         Self { shift, buckets: nanos.div_ceil(1 << shift) as i32 }
     }

@@ -31,8 +31,13 @@ impl Add<Duration> for Moment {
 
     /// Stops at the end of time, 584 years after the clock was made.
     fn add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(nanos(duration)))
     }
+}
+
+/// A duration as it fits into one atomic word: 584 years at most.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Tells patterns what time it is. Clones go alike.

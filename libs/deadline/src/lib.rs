@@ -9,7 +9,7 @@ mod scope;
 mod service;
 mod timeout;
 
-pub use clock::{Clock, Moment};
+pub use clock::{Clock, Moment, nanos};
 pub use future::ResponseFuture;
 pub use header::{HEADER, HEADER_AT, Malformed, SKEW_TOLERANCE, is_past, parse_ms};
 pub use layer::{DeadlineLayer, InvalidLimits, Refusal};

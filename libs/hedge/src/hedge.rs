@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use stampede_deadline::{Clock, Moment};
+use stampede_deadline::{Clock, Moment, nanos};
 use stampede_retry::Budget;
 
 use crate::HedgePolicy;
@@ -153,8 +153,4 @@ impl fmt::Debug for Hedge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Hedge").field(&self.snapshot()).finish()
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use stampede_deadline::Moment;
+use stampede_deadline::{Moment, nanos};
 
 use crate::limit::Samples;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -67,7 +67,7 @@ impl Window {
     /// A call succeeded.
     #[inline]
     pub(crate) fn success(&self, lane: usize, latency: Duration) -> Fill {
-        let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).min(LATENCY_MAX_NS);
+        let latency = nanos(latency).min(LATENCY_MAX_NS);
         let successes = &self.lanes[lane].successes;
         match count(successes.fetch_add((1 << COUNT_SHIFT) | latency, Ordering::Relaxed)) {
             ..SAMPLES_FULL => Fill::Room,

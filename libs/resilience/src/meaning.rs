@@ -21,8 +21,8 @@ pub enum Meaning {
     Unavailable(Option<Duration>),
     /// The callee is not well, and asking again would not help.
     Broken,
-    /// There is no answer because the caller gave it too little time, and a retry would not help. No evidence about the
-    /// callee, unless it has answered no call for as long as a whole attempt may take.
+    /// The caller gave it too little time, and a retry would not help. No evidence about the callee, unless this is an error
+    /// (there was no response) and it has answered no call for as long as a whole attempt may take.
     Unknown,
 }
 
@@ -80,6 +80,8 @@ impl<M: Means<Res, E>, Res, E> Classify<Res, Placed<E>> for Sees<M> {
         match self.placed(answer.as_ref()) {
             Some(Meaning::Answer) => Outcome::Success,
             Some(Meaning::Unavailable(_) | Meaning::Broken) => Outcome::Failure,
+            // A response that there was too little time, such as a 504, is one from a callee that does not hang.
+            Some(Meaning::Unknown) if answer.is_ok() => Outcome::Neutral,
             Some(Meaning::Unknown) | None => Outcome::Unanswered,
             Some(Meaning::Busy(_)) => Outcome::Neutral,
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
+use stampede_deadline::nanos;
 
 /// A backoff that contradicts itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,10 +51,6 @@ impl Backoff {
 }
 
 /// More than 584 years are as many.
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 #[cfg(not(stampede_loom))]
 mod tests {

@@ -332,3 +332,17 @@ fn timeouts_during_an_overload_do_not_starve_the_server() {
         assert!(served > 0.6, "{served} with {workers} workers: {:?}", crowd.server.limit);
     }
 }
+
+/// Most calls time out at first, also while the limit is probed: that is not taken for normal.
+#[test]
+fn a_server_that_loses_nearly_all_workers_serves_as_much_as_it_still_can() {
+    for (workers, deadline_ms) in [(1, 50), (1, 200), (2, 50), (4, 200)] {
+        let mut crowd = Crowd::new(64, 10, 20, 12_800.0);
+        crowd.deadline_ns = deadline_ms * MILLI;
+        crowd.seconds(30);
+        crowd.server.free_at = std::iter::repeat_n(Reverse(crowd.server.now), workers).collect();
+        crowd.seconds(30);
+        let served = f64::from(crowd.seconds(20).served) / (workers as f64 * 100.0 * 20.0);
+        assert!(served > 0.8, "{served} with {workers} workers: {:?}", crowd.server.limit);
+    }
+}

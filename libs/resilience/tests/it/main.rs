@@ -403,6 +403,23 @@ async fn a_callee_that_hangs_opens_the_circuit_however_callers_stop_waiting() {
     }
 }
 
+/// Every call of the clients ends with their deadline, but now and then there is a response.
+#[tokio::test(start_paused = true)]
+async fn a_callee_that_responds_does_not_hang() {
+    for meaning in [Meaning::Unknown, Meaning::Busy(None), Meaning::Answer] {
+        let destination = destination::<Once>(&policy());
+        let means =
+            move |answer: Result<&(), &Failed>| if answer.is_ok() { meaning } else { Meaning::Unknown };
+        let mut service = destination.single(means).layer(Probe::default());
+        for _ in 0..40 {
+            let hurried = scope(Deadline::after(50 * MS), ask(&mut service, Ask::Hang)).await;
+            assert_eq!(hurried, Err(Error::TimedOut));
+            assert_eq!(ask(&mut service, Ask::Answer).await, Ok(()));
+        }
+        assert_eq!(destination.health().breaker.opened, 0, "{meaning:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_says_nothing_is_neither_failure_nor_asked_for_again() {
     let unknown = |_: Result<&(), &Failed>| Meaning::Unknown;
