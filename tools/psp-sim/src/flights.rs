@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use stampede_postgres::Failure;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -30,8 +31,10 @@ pub enum Journey {
 pub enum Landing {
     /// It was decided.
     Landed(Performed),
-    /// It was not done, or nobody can say so.
+    /// It was not done in time, or nobody can say so.
     Lost,
+    /// The ledger cannot be used now. It may have been done.
+    Unavailable,
 }
 
 /// The requests in flight, by key. A handle: clones share them.
@@ -118,9 +121,9 @@ impl Flights {
             Ok(Ok(performed)) => Landing::Landed(performed),
             Ok(Err(error)) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "an operation was not written");
-                Landing::Lost
+                if Failure::of(&error).is_outage() { Landing::Unavailable } else { Landing::Lost }
             }
-            Err(_elapsed) => Landing::Lost,
+            Err(_elapsed) => Landing::Unavailable,
         }
     }
 

@@ -118,6 +118,7 @@ impl Provider {
             Landing::Landed(Performed::Again(operation)) => (operation, false),
             Landing::Landed(Performed::OtherRequest) => return Reply::OtherRequest,
             Landing::Lost => return Reply::Failed,
+            Landing::Unavailable => return Reply::Unavailable,
         };
         if is_first {
             self.count(&operation);

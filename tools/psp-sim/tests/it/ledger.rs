@@ -5,7 +5,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 use stampede_psp_sim::card::Card;
 
-use crate::support::sim;
+use crate::support::{API_KEY, client, sim};
 
 #[tokio::test]
 async fn a_purchase_and_its_refund_are_in_the_ledger() {
@@ -116,4 +116,25 @@ async fn cancel_and_authorise_at_once_agree() {
         let is_done = authorised.unwrap().status == StatusCode::CREATED;
         assert_eq!(cancelled.text("status"), if is_done { "authorised" } else { "cancelled" });
     }
+}
+
+#[tokio::test]
+async fn without_its_database_the_provider_is_unavailable_for_a_moment() {
+    let sim = sim().await;
+    sim.database.shut().await;
+    let body = json!({ "card_token": Card::Works.token(), "amount": 1, "currency": "EUR", "reference": "r" });
+    for call in [
+        "authorisations",
+        "authorisations/auth_1/capture",
+        "authorisations/auth_1/void",
+        "captures/cap_1/refund",
+        "operations/k1/cancel",
+    ] {
+        let request = client().post(format!("{}/v1/{call}", sim.url)).bearer_auth(API_KEY);
+        let answer = request.header("idempotency-key", call).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{call}");
+        assert_eq!(answer.headers()["retry-after"], "1", "{call}");
+    }
+    sim.database.open().await;
+    sim.authorised("k1", Card::Works).await;
 }

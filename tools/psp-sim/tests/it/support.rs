@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
+use stampede_postgres::Transaction;
 use stampede_psp_sim::app::{self, MIGRATOR};
 use stampede_psp_sim::card::Card;
 use stampede_psp_sim::config::Config;
@@ -27,8 +28,8 @@ pub const NEXT_API_KEY: &str = "sk_next";
 pub struct Sim {
     pub url: String,
     pub provider: Provider,
+    pub database: Database,
     _tasks: Vec<AbortOnDropHandle<()>>,
-    _database: Database,
 }
 
 /// An answer, as far as a test looks at it.
@@ -67,7 +68,7 @@ pub async fn sim_with(max_in_flight: Duration, webhooks: Option<Target>) -> Sim 
         let sending = tokio::spawn(async move { sender.run(CancellationToken::new()).await.unwrap() });
         tasks.push(AbortOnDropHandle::new(sending));
     }
-    Sim { url, provider: app.provider, _tasks: tasks, _database: database }
+    Sim { url, provider: app.provider, database, _tasks: tasks }
 }
 
 /// Serves a router on a port of its own until the handle is dropped.
@@ -92,6 +93,13 @@ fn install_crypto() {
 impl Sim {
     pub fn set(&self, knobs: Knobs) {
         self.provider.panel().set(knobs).unwrap();
+    }
+
+    /// Nothing is written into the ledger until this ends; it can be read.
+    pub async fn hold_ledger(&self) -> Transaction {
+        let mut held = self.database.pool().begin().await.unwrap();
+        sqlx::query("LOCK TABLE operation IN SHARE MODE").execute(&mut *held).await.unwrap();
+        held
     }
 
     /// `Err` when no answer came.
