@@ -13,7 +13,7 @@ use crate::PgPool;
 
 /// Between two readings. In that time a computer's oscillator drifts by less than a millisecond.
 const READ_EVERY: Duration = Duration::from_secs(10);
-/// A reading that took longer says too little: it is off by up to half of it.
+/// A reading that took longer is discarded: it may be off by half of that.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(200);
 
 /// The clock of the database, carried on by the process's own monotonic one. Replicas whose wall clocks differ agree on

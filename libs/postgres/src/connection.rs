@@ -84,7 +84,7 @@ impl Drop for PgConnection {
             self.lent.fetch_sub(1, Ordering::Relaxed);
         }
         match self.live.take() {
-            // Without a pool it only has to be closed, and so has one that may hang: nobody waits for that.
+            // Without a pool it only has to be closed, and so has one that may hang; no caller waits for that.
             Some(Live::Own(own)) => drop(own),
             Some(Live::Lent(lent)) if self.is_useless => drop(lent.detach()),
             Some(Live::Lent(lent)) => {
@@ -95,7 +95,7 @@ impl Drop for PgConnection {
     }
 }
 
-/// sqlx would do this by itself, and wait without a bound for a server that is gone, while the pool lacks a connection.
+/// sqlx would do this itself, and wait without a bound for a server that is gone, while the pool lacks a connection.
 /// Cut off, the connection is closed and its place in the pool is free.
 async fn give_back(mut lent: PoolConnection<Postgres>, in_transaction: bool, within: Duration) {
     if in_transaction && !matches!(timeout(within, lent.execute("ROLLBACK")).await, Ok(Ok(_))) {

@@ -7,7 +7,7 @@ use std::error::Error;
 use sqlx::postgres::PgDatabaseError;
 use stampede_contracts::Code;
 
-/// What an error of the database means to whoever made the statement.
+/// What an error of the database means to its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// The database cannot be used now: it is unreachable or overloaded, lets this role not in, takes no writes, or its
@@ -75,9 +75,9 @@ impl Failure {
         }
     }
 
-    /// Whether the same transaction may succeed at once: another one was in the way, or wrote a moment ago what must be
-    /// unique and will be read now, or the connection broke. After a break nobody knows whether a commit happened, so its
-    /// effect has to have a key.
+    /// Whether the same transaction may succeed if it is retried immediately: another one was in the way, or has just
+    /// written a value that must be unique and is read now, or the connection broke. After a break a commit may or may not
+    /// have happened, so its effect needs a key.
     pub fn is_transient(error: &sqlx::Error) -> bool {
         let is_worth_it = match error {
             sqlx::Error::Database(error) => {
@@ -117,14 +117,14 @@ pub fn is_outage(error: &(dyn Error + 'static)) -> bool {
     has_cause(error, |error| Failure::of(error).is_outage())
 }
 
-/// Whether an error, or one of its causes, says that the database is well and a value is at fault: a data exception, a broken
-/// constraint, or what has no form in the database.
+/// Whether an error, or one of its causes, is a fault of the data in a healthy database: a data exception, a broken
+/// constraint, a value too large for the server, or one that cannot be written or read as its type.
 pub fn is_of_data(error: &(dyn Error + 'static)) -> bool {
     has_cause(error, |error| match error {
         sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+            error.code().is_some_and(|code| matches!(code.get(..2), Some("22" | "23" | "54")))
         }
-        sqlx::Error::Encode(_) => true,
+        sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
         _ => false,
     })
 }
@@ -139,7 +139,7 @@ fn is_of_session(state: &str) -> bool {
     state.starts_with("08") || state.starts_with("57P") || matches!(state, "25P03" | "25P04")
 }
 
-/// The state alone, feature not supported, says too little, and the message may be translated.
+/// The SQLSTATE, feature not supported, covers other errors too, and the message may be translated.
 fn is_outdated_plan(error: &sqlx::Error) -> bool {
     let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     error.is_some_and(|error| error.routine() == Some("RevalidateCachedQuery"))
@@ -193,8 +193,13 @@ mod tests {
             sqlx::Error::PoolClosed,
         ];
         assert!(away.iter().all(|error| is_outage(error)));
-        let defects =
-            [sqlx::Error::RowNotFound, sqlx::Error::Decode("no".into()), sqlx::Error::Encode("no".into())];
-        assert!(defects.iter().all(|error| !is_outage(error)));
+        let of_data = [
+            sqlx::Error::Encode("no".into()),
+            sqlx::Error::Decode("no".into()),
+            sqlx::Error::ColumnDecode { index: "no".into(), source: "no".into() },
+        ];
+        assert!(of_data.iter().all(|error| !is_outage(error) && is_of_data(error)));
+        assert!(!is_outage(&sqlx::Error::RowNotFound));
+        assert!(away.iter().all(|error| !is_of_data(error)));
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::PgPool;
 use crate::connection::silent;
 
-/// After this silence the connection is asked for an answer: a listener waits, so nothing else would show that the
+/// After this silence the connection is checked with a query: a listener only waits, so nothing else would show that the
 /// server is gone.
 const PULSE: Duration = Duration::from_secs(5);
 
@@ -38,7 +38,7 @@ impl Listener {
         let connecting = async {
             let mut listener = PgListener::connect_with(&own).await?;
             listener.ignore_pool_close_event(true);
-            // The caller has to know: what was notified meanwhile is lost.
+            // An error for the caller: what was notified meanwhile is lost.
             listener.eager_reconnect(false);
             listener.listen(channel).await?;
             Ok(listener)

@@ -65,7 +65,7 @@ impl PgPool {
         Self::new(pool, limits.statement + ROUND_TRIP_MAX)
     }
 
-    /// Bounds the statements of a pool that somebody else opened.
+    /// Bounds the statements of an existing sqlx pool.
     pub fn new(pool: sqlx::PgPool, within: Duration) -> Self {
         Self { pool, within, returning: TaskTracker::new(), lent: Arc::default() }
     }
@@ -120,7 +120,7 @@ impl PgPool {
             None if self.lent() >= self.max_connections() => return Ok(()),
             None => match self.acquire().await {
                 Err(sqlx::Error::PoolTimedOut) if self.lent() > 0 => return Ok(()),
-                // Says why none comes.
+                // Returns the reason.
                 Err(sqlx::Error::PoolTimedOut) => self.connect().await?,
                 acquired => acquired?,
             },
@@ -154,7 +154,7 @@ impl PgPool {
         self.pool.size()
     }
 
-    /// Of them, those that nobody uses.
+    /// Of them, those that are idle.
     pub fn num_idle(&self) -> usize {
         self.pool.num_idle()
     }
@@ -181,7 +181,7 @@ fn read_only() -> sqlx::Error {
     io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the database takes no writes").into()
 }
 
-/// One round trip, which also shows that the connection lives. A standby says no, too.
+/// One round trip, which also shows that the connection lives. False on a standby.
 async fn is_writable(connection: &mut sqlx::PgConnection) -> sqlx::Result<bool> {
     let row = connection.fetch_one("SHOW transaction_read_only").await?;
     Ok(row.try_get::<&str, _>(0)? == "off")

@@ -22,7 +22,7 @@ impl Transaction {
     }
 
     pub(crate) async fn begin_with(mut connection: PgConnection, sql: &'static str) -> sqlx::Result<Self> {
-        // Before the answer: whoever is dropped in between cannot know.
+        // Before the answer, in case this future is dropped in between.
         connection.in_transaction = true;
         connection.execute(sql).await?;
         Ok(Self { connection })
@@ -31,7 +31,7 @@ impl Transaction {
     /// Commits.
     ///
     /// # Errors
-    /// Those of the database. After one of the connection nobody knows whether the commit happened.
+    /// Those of the database. After one of the connection the commit may or may not have happened.
     pub async fn commit(self) -> sqlx::Result<()> {
         self.end("COMMIT").await
     }

@@ -140,7 +140,7 @@ async fn a_listener_whose_server_is_silent_but_well_hears_what_comes_later() {
     let (database, _proxy, pool) = behind_a_proxy().await;
     let mut listener = Listener::connect(&pool, "seats").await.unwrap();
     let (heard, ()) = tokio::join!(ends(listener.recv()), async {
-        // Its own question, asked after a silence, shows that the silence is over.
+        // Its own check, after a silence, shows that the silence is over.
         let asked = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query = 'SELECT' AND state = 'idle'";
         eventually(PATIENCE, async || !database.fetch_all(asked).await.unwrap().is_empty()).await;
         database.execute("NOTIFY seats, 'later'").await.unwrap();

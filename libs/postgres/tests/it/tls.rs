@@ -92,7 +92,7 @@ async fn a_server_that_refuses_plain_connections_is_reached_as_the_url_says() {
     }
     for (host, parameters) in [
         ("localhost", "sslmode=disable".to_owned()),
-        // Nobody known signed it.
+        // Not signed by a trusted authority.
         ("localhost", "sslmode=verify-ca".to_owned()),
         ("localhost", "sslmode=verify-full".to_owned()),
         // Signed for another name.

@@ -6,7 +6,7 @@ use stampede_bus::BoxError;
 use stampede_contracts::OrderId;
 use stampede_contracts::command::MailKind;
 use stampede_idempotency::inbox;
-use stampede_postgres::PgConnection;
+use stampede_postgres::{PgConnection, is_of_data};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -142,13 +142,13 @@ impl App {
 /// and does not hold back the others.
 async fn readable(connection: &mut PgConnection, ids: &[OrderId]) -> Result<Vec<Snapshot>, Error> {
     match Store::snapshots(&mut *connection, ids).await {
-        Err(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) => {}
+        Err(error) if is_of_data(&error) => {}
         read => return Ok(read?),
     }
     let mut all = Vec::with_capacity(ids.len());
     for id in ids {
         match Store::snapshots(&mut *connection, &[*id]).await {
-            Err(error @ (sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })) => {
+            Err(error) if is_of_data(&error) => {
                 tracing::error!(order = %id, %error, "an order cannot be read");
             }
             read => all.extend(read?),
