@@ -96,26 +96,20 @@ impl Bus {
     /// Sends all messages in their order, then waits until streams have them, five seconds at most for all together.
     /// The results are in the order of the messages; what JetStream knew already counts as stored.
     pub async fn publish_all(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
-        let stored = self.publish_where(messages, |_| None).await;
+        let messages: Vec<_> = messages.iter().map(|message| (message, None)).collect();
+        let stored = self.publish_where(&messages).await;
         stored.into_iter().map(|stored| stored.map(|_sequence| ())).collect()
     }
 
-    /// Publishes state: each message only if the last one under its subject has the sequence `expected` (0: there is
-    /// none), so that nothing newer is replaced by something older, however long the publisher was frozen before it
-    /// sent. Gives the sequences under which they were stored; in the order of the messages.
-    pub async fn publish_states(
-        &self,
-        messages: &[Message],
-        expected: &[u64],
-    ) -> Vec<Result<u64, PublishError>> {
-        self.publish_where(messages, |index| expected.get(index).copied()).await
+    /// Publishes state: each message only if the last one under its subject has the sequence given with it (0: there is none),
+    /// so that nothing newer is replaced by something older, however long the publisher was frozen before it sent. Returns
+    /// the sequences under which they were stored, in the order of the messages.
+    pub async fn publish_states(&self, states: &[(Message, u64)]) -> Vec<Result<u64, PublishError>> {
+        let states: Vec<_> = states.iter().map(|(message, expected)| (message, Some(*expected))).collect();
+        self.publish_where(&states).await
     }
 
-    async fn publish_where(
-        &self,
-        messages: &[Message],
-        expected: impl Fn(usize) -> Option<u64>,
-    ) -> Vec<Result<u64, PublishError>> {
+    async fn publish_where(&self, messages: &[(&Message, Option<u64>)]) -> Vec<Result<u64, PublishError>> {
         let span = tracing::info_span!(
             "publish",
             otel.kind = "producer",
@@ -124,14 +118,14 @@ impl Bus {
             messaging.batch.message_count = messages.len(),
             otel.status_code = field::Empty,
         );
-        for message in messages {
+        for (message, _) in messages {
             if let Some(other) = &message.traceparent {
                 trace::add_link(&span, other);
             }
         }
         async {
             let results = match self
-                .through_layers(|| self.send_all(messages, &expected), |sent: &Vec<_>| batch_meaning(sent))
+                .through_layers(|| self.send_all(messages), |sent: &Vec<_>| batch_meaning(sent))
                 .await
             {
                 Ok(results) => results,
@@ -146,17 +140,13 @@ impl Bus {
         .await
     }
 
-    async fn send_all(
-        &self,
-        messages: &[Message],
-        expected: impl Fn(usize) -> Option<u64>,
-    ) -> Vec<Result<u64, PublishError>> {
+    async fn send_all(&self, messages: &[(&Message, Option<u64>)]) -> Vec<Result<u64, PublishError>> {
         let started = Clock::now();
         let deadline = Instant::now() + ACKNOWLEDGED_WITHIN;
         let mut sent = Vec::with_capacity(messages.len());
-        for (index, message) in messages.iter().enumerate() {
+        for (message, expected) in messages {
             let mut headers = message.headers();
-            if let Some(sequence) = expected(index) {
+            if let Some(sequence) = expected {
                 headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
             }
             if message.traceparent.is_none()
@@ -168,7 +158,7 @@ impl Bus {
             sent.push(self.send(message.subject.clone(), headers, payload, deadline).await);
         }
         let results = join_all(sent.into_iter().map(|pending| acknowledged(pending, deadline))).await;
-        for (message, result) in messages.iter().zip(&results) {
+        for ((message, _), result) in messages.iter().zip(&results) {
             let error = result.as_ref().err().map(PublishError::as_str);
             self.metrics().operation("send", &message.ce_type, error, started);
         }

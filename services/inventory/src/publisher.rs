@@ -1,5 +1,4 @@
-//! Tells others how the blocks are: at most ten times a second a block, as it is when it is read; and again from time to
-//! time.
+//! Publishes the state of blocks: each at most ten times a second, as it is when it is read; and again from time to time.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -28,7 +27,7 @@ const BATCH: usize = 256;
 /// Lookups in the stream that are in flight.
 const LOOKUPS_MAX: usize = 32;
 const LAYOUTS: i64 = 16;
-/// Blocks whose last message is remembered. The blocks of past shows would stay in memory for ever.
+/// Blocks whose last message is remembered. The blocks of past shows would never be forgotten.
 const LAST_MAX: usize = 100_000;
 
 /// Why publishing stopped for a moment.
@@ -73,7 +72,7 @@ async fn rest_after_failure(result: Result<(), Stopped>) {
 }
 
 /// A round over all shows that are not over, one at a time: what they look like is published again from time to time, so
-/// that no copy is wrong for ever, whatever was lost on the way to it.
+/// that no copy is wrong indefinitely, whatever message was lost.
 #[derive(Default)]
 struct Round {
     left: Vec<ShowId>,
@@ -93,7 +92,7 @@ impl Round {
     }
 }
 
-/// The last message about a block, as far as it is known.
+/// The last message about a block.
 #[derive(Debug, Clone, Copy, Default)]
 struct Last {
     /// 0: there is none.
@@ -101,9 +100,9 @@ struct Last {
     version: i64,
 }
 
-/// Publishes blocks. The state of a block never goes backwards in its stream, whoever publishes: a message says behind
-/// which one it belongs, and the stream refuses it when there is another. So a publisher that was frozen between reading
-/// and sending, while another took over, replaces nothing newer when it goes on.
+/// Publishes blocks. The state of a block never goes backwards in its stream, whichever replica publishes: a message
+/// names the one that it follows, and the stream refuses it when there is another. So a publisher that was frozen between
+/// reading and sending, while another took over, replaces nothing newer when it continues.
 pub struct Blocks<'a> {
     inventory: &'a Inventory,
     bus: &'a Bus,
@@ -114,7 +113,7 @@ pub struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    /// Knows nothing of the stream yet.
+    /// Looks up each block in the stream before it publishes it for the first time.
     pub fn new(inventory: &'a Inventory, bus: &'a Bus) -> Self {
         Self { inventory, bus, last: HashMap::new(), compare_at: Instant::now(), round: Round::default() }
     }
@@ -186,9 +185,7 @@ impl<'a> Blocks<'a> {
                 current.push(block);
             }
         }
-        let (messages, expected): (Vec<_>, Vec<_>) = states.into_iter().unzip();
-        for (block, published) in current.into_iter().zip(self.bus.publish_states(&messages, &expected).await)
-        {
+        for (block, published) in current.into_iter().zip(self.bus.publish_states(&states).await) {
             let id = block.block_id;
             match published {
                 Ok(sequence) => {
@@ -206,7 +203,7 @@ impl<'a> Blocks<'a> {
         Ok((outdated, result))
     }
 
-    /// Looks up the last messages about blocks that this process does not know.
+    /// Looks up the last messages about blocks where they are not remembered.
     async fn look_up(&mut self, blocks: &[&BlockState]) -> Result<(), Stopped> {
         let bus = self.bus;
         let unknown = blocks.iter().filter(|block| !self.last.contains_key(&block.block_id));

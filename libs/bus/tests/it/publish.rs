@@ -53,7 +53,7 @@ async fn state_is_stored_behind_the_message_it_names_or_not_at_all() {
     let bus = connect(&nats).await;
     make_facts(&bus).await;
     let store = async |text: &str, expected| {
-        let [stored] = bus.publish_states(&[state(1, text)], &[expected]).await.try_into().unwrap();
+        let [stored] = bus.publish_states(&[(state(1, text), expected)]).await.try_into().unwrap();
         stored
     };
     let first = store("first", 0).await.unwrap();
