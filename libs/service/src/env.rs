@@ -177,7 +177,10 @@ fn missing(key: &str, expected: &str) -> EnvError {
 fn short_name<T>() -> &'static str {
     let name = type_name::<T>();
     // Of keys that can be replaced, one is expected.
-    name.rsplit("::").next().unwrap_or(name).trim_end_matches('>')
+    match name.rsplit("::").next().unwrap_or(name).trim_end_matches('>') {
+        "Secret" => "a secret",
+        name => name,
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +219,8 @@ mod tests {
         let missing = env.parse::<SocketAddr>("ABSENT").unwrap_err();
         assert_eq!(missing.to_string(), "ABSENT is not set; expected SocketAddr");
         assert_eq!(env.secret("EMPTY").unwrap_err().to_string(), "EMPTY is not set; expected a secret");
+        let missing = env.parse::<crate::Rotating<Secret>>("EMPTY").unwrap_err();
+        assert_eq!(missing.to_string(), "EMPTY is not set; expected a secret");
         let invalid = env.parse_or("WRONG", 1_u16).unwrap_err();
         assert_eq!(invalid.to_string(), "WRONG is not valid: invalid digit found in string; expected u16");
         let invalid = env.millis_or("WRONG", Duration::ZERO).unwrap_err();
