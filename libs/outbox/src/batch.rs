@@ -1,4 +1,4 @@
-//! A batch on its way to one destination: what may be sent together, and what became of it.
+//! A batch in flight to one destination: what may be sent together, and the result.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The state of a relay's lanes: which back off because a message was not stored, and which destinations have a window in
 //! flight.
 //!
-//! A lane is a partition's messages to one destination. One that is refused backs off alone: a stream that is full, or gone,
-//! holds back nothing that goes elsewhere.
+//! A lane is a partition's messages to one destination. One that is refused backs off alone: a stream that is full or
+//! missing holds back nothing that goes elsewhere.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Where messages go: the first two words of their subject, such as `cmd.payments`.
 pub(crate) type Destination = Arc<str>;
 
-/// Told the time, so that it can be tested without waiting.
+/// The time is a parameter, so that tests need not wait.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     pauses: HashMap<(Destination, Partition), Pause>,
@@ -138,10 +138,7 @@ mod tests {
         let (mail, money) = (destination("cmd.notify"), destination("cmd.payments"));
         lanes.started(&mail, false);
         assert_eq!(lanes.in_flight().collect::<Vec<_>>(), ["cmd.notify"]);
-        assert!(
-            !lanes.finished(&mail),
-            "whoever writes leaves a nudge, so nothing has to be read to find out"
-        );
+        assert!(!lanes.finished(&mail), "a writer nudges the relay, so nothing has to be read to find out");
         lanes.started(&mail, false);
         lanes.started(&money, true);
         assert!(lanes.finished(&money), "the window was full");

@@ -14,8 +14,8 @@ use crate::metrics::Metrics;
 use crate::session::{Notice, PULSE, Session, SessionError, Window};
 use crate::{BoxError, Outbox};
 
-/// Between two reads while something is in flight: whoever writes meanwhile wakes the relay each time, most often for a
-/// destination whose window is not back yet.
+/// Between two reads while something is in flight: each write wakes the relay, most often for a destination whose window
+/// is still in flight.
 const READ_GAP: Duration = Duration::from_millis(2);
 /// Before another connection is tried.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How a relay works.
 #[derive(Debug, Clone, Copy)]
 pub struct RelaySettings {
-    /// Messages to one destination that are read, published and deleted at once, at most.
+    /// Messages to one destination that are read, published and deleted together, at most.
     pub batch: u16,
     /// How long it waits before it looks without having been woken: for rows whose wake-up was lost, and for
     /// partitions that became free because their holder died.
@@ -111,8 +111,8 @@ struct Finished {
     outcome: Outcome<PublishError>,
 }
 
-/// What a relay does while one connection lives. Dropping it ends what is in flight: whoever lost the locks stops at
-/// once, because another relay has the same rows.
+/// A relay's work during one connection. Dropping it ends what is in flight: a relay that lost its locks stops immediately,
+/// because another one has the same rows.
 struct Relaying<'a> {
     relay: &'a Relay,
     session: Session,

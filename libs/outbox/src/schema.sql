@@ -23,7 +23,7 @@ CREATE TABLE outbox (
 -- Every row is soon a dead one. Cleaning up by their number, and not by the size of the table, keeps the reads at its
 -- front short.
 WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
--- A lane is a partition's messages to one destination, which the first two words of their subject name. Each is read by
--- itself, however many messages wait in the others.
+-- A lane is a partition's messages to one destination, the first two words of their subject. This index finds the first
+-- messages of each lane, however many there are in others.
 CREATE INDEX outbox_lane ON outbox
     ((split_part(subject, '.', 1) || '.' || split_part(subject, '.', 2)) COLLATE "C", partition, id);

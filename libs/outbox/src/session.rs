@@ -214,7 +214,7 @@ impl Session {
         Ok(())
     }
 
-    /// Asks nothing, so that the server knows that this relay lives. To be called once in a [`PULSE`].
+    /// An empty query, which keeps the session from ending as idle. To be called once per [`PULSE`].
     pub(crate) async fn show_life(&mut self) -> Result<(), SessionError> {
         bounded(sqlx::query("SELECT").execute(&mut self.connection)).await?;
         Ok(())
@@ -227,7 +227,7 @@ impl Session {
         Ok(notice(&notification))
     }
 
-    /// A notification that came while something else was asked.
+    /// A notification that arrived during another query.
     pub(crate) fn buffered(&mut self) -> Option<Notice> {
         self.connection.next_buffered().as_ref().map(notice)
     }

@@ -25,7 +25,7 @@ pub struct Copies {
 struct State {
     shows: HashMap<ShowId, ShowCopy>,
     caught_up: bool,
-    // The last moment at which the server said that the stream has nothing newer than what is here.
+    // The last moment at which the server reported that the stream has nothing newer than this copy.
     as_of: Option<Timestamp>,
 }
 
@@ -33,7 +33,7 @@ struct State {
 struct ShowCopy {
     layout: Vec<BlockLayout>,
     blocks: HashMap<BlockId, BlockState>,
-    // Set while the stream is another one and has not told of this show yet: the copy is of the earlier one, as of then.
+    // Set while the stream is another one and does not contain this show yet: the copy is of the earlier one, as of then.
     earlier: Option<Timestamp>,
 }
 
@@ -59,8 +59,7 @@ impl Copies {
         show.earlier = None;
     }
 
-    /// Takes note of where in the stream the reader is, at `now`. Between two words of the server nothing is known to be
-    /// new or old: the copy ages.
+    /// Notes where in the stream the reader is, at `now`. Between two such reports the copy ages.
     pub fn reached(&self, place: Reached, now: Timestamp) {
         let mut state = self.state();
         match place {
@@ -86,7 +85,7 @@ impl Copies {
         if missing == 0 { Ok(()) } else { Err(format!("{missing} blocks have not been published yet")) }
     }
 
-    /// As of when the copy of a show is known to be complete.
+    /// The last moment at which the copy of a show was complete.
     pub fn as_of(&self, show: ShowId) -> Option<Timestamp> {
         let state = self.state();
         state.shows.get(&show).and_then(|show| show.earlier).or(state.as_of)

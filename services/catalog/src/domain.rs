@@ -88,7 +88,7 @@ pub enum InvalidShow {
 }
 
 impl InvalidShow {
-    /// Whether every value is fine by itself: a rule over several of them, which no schema can express.
+    /// Whether each value is valid alone: a rule over several of them, which no schema can express.
     pub fn is_contradiction(&self) -> bool {
         match self {
             Self::TwoSections(_)

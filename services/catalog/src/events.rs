@@ -66,7 +66,7 @@ pub async fn watch_copy(
     while shutdown.run_until_cancelled(look.tick()).await.is_some() {
         match copies.ready() {
             Ok(()) => {
-                // Ready once is ready for good: a copy that grows old is better than none.
+                // It stays ready: an old copy is better than none.
                 gate.open();
                 shutdown.cancelled().await;
             }
@@ -76,8 +76,8 @@ pub async fn watch_copy(
     Ok(())
 }
 
-/// Publishes shows that are still to come again although nothing changed, one round after the other, until `shutdown`: what
-/// was lost without a trace makes no copy wrong for ever.
+/// Publishes shows that are still to come again although nothing changed, one round after the other, until `shutdown`: a
+/// lost message leaves no copy wrong indefinitely.
 ///
 /// # Errors
 /// None while it runs: what fails is tried again a second later.

@@ -37,7 +37,7 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// Makes and verifies session tokens.
     pub sessions: SessionTokens,
-    /// Knows the operators' tokens.
+    /// Verifies the operators' tokens.
     pub operator: OperatorToken,
     /// Turns path and body of a hold into its fingerprint.
     pub fingerprinter: Rotating<Fingerprinter>,

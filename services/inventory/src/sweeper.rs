@@ -16,9 +16,9 @@ const POLL: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(250);
 /// Holds looked at in one round.
 const ROUND: i64 = 500;
-/// How long a block rests that contradicts itself, so that the others have their turn.
+/// How long an inconsistent block is left out, so that the others have their turn.
 const REST: Duration = Duration::from_secs(60);
-/// Blocks that rest, at most. So many are no single fault any more.
+/// Blocks that are left out, at most. More are no single fault.
 const RESTING_MAX: usize = 1_000;
 /// Between two counts of all seats.
 const COUNT_PERIOD: Duration = Duration::from_secs(10);

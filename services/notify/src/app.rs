@@ -122,7 +122,7 @@ impl Worker {
                 self.store.end(&due, End::Withdrawn, Some(reason)).await?;
                 "withdrawn"
             }
-            // Whoever is away refuses nothing: however long that lasts, no mail is given up for it.
+            // An outage is no rejection: however long it lasts, no mail becomes a dead letter for it.
             Err(MailError::Unreachable(error)) => {
                 let pause = pause_in_outage(&due);
                 tracing::warn!(order = %due.order_id, error, ?pause, "the mail waits for whoever is away");

@@ -30,7 +30,7 @@ pub enum MailError {
     /// The mail server is well, and does not want it now (4yz).
     #[error("not now: {0}")]
     Transient(String),
-    /// The mail server or `orders` is not there, or not well.
+    /// The mail server or `orders` is unavailable or unhealthy.
     #[error("not sent: {0}")]
     Unreachable(String),
 }

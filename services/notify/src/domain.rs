@@ -20,8 +20,8 @@ pub struct Letter {
     pub html: String,
 }
 
-/// Writes the mail of `kind` about an order. None when it is about tickets, and they were revoked in the meantime: a mail
-/// may wait for days, and nobody is to stand before a door with what opens it no more.
+/// Writes the mail of `kind` about an order. None when it is about tickets that were revoked in the meantime: a mail
+/// may wait for days, and its buyer should not arrive with tickets that are no longer valid.
 pub fn letter(kind: MailKind, order: OrderId, buyer: &BuyerOf) -> Option<Letter> {
     Some(match kind {
         MailKind::Tickets => {

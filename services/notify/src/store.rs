@@ -100,7 +100,7 @@ impl Store {
             Ok((order_id.to_string(), result(step_id, order_id, row.sent, &row.command.0)?))
         });
         let mut results = results.collect::<Result<Vec<_>, sqlx::Error>>()?;
-        // A result that waits behind others is not joined by another of the same: the command will come again.
+        // A result in a blocked lane is not repeated: the command will be, and then its result.
         results.retain(|(order, result)| !blocked.has(order, result));
         let stored = self.outbox.add_all(&mut tx, &results).await?;
         tx.commit().await?;
@@ -176,7 +176,7 @@ impl Store {
         self.put_off(step, pause, 0, error).await
     }
 
-    /// Tries a mail again later, as if this attempt had not been: nobody was there to take or refuse it.
+    /// Tries a mail again later, without counting this attempt: an outage neither took nor rejected it.
     ///
     /// # Errors
     /// When the database did not answer as it should.

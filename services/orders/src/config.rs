@@ -16,7 +16,7 @@ const FINGERPRINT_KEY_MIN: usize = 32;
 /// See the README for every key.
 #[derive(Debug)]
 pub struct Config {
-    /// Signs ticket codes; scanners are told all of them.
+    /// Signs ticket codes; scanners get the public halves of all.
     pub ticket_key: Rotating<SigningKey>,
     /// Makes fingerprints of requests.
     pub fingerprint_key: Rotating<Secret>,

@@ -64,7 +64,7 @@ pub fn command(order: &Order, step: &Step) -> Result<Option<Message>, serde_json
 /// Takes results of `payments`, all in one transaction.
 ///
 /// # Errors
-/// When none of the batch was taken: the database is away, or one of them breaks a rule.
+/// When none of the batch was taken: the database is unavailable, or one of them breaks a rule.
 pub async fn on_payments(app: App, batch: Vec<Delivery>) -> Result<Vec<Verdict>, Failure> {
     take(app, batch, |delivery| {
         let result: PaymentResult = delivery.decode().map_err(|error| error.to_string())?;

@@ -47,7 +47,7 @@ struct Seen {
 struct Waiters {
     seen: watch::Sender<Seen>,
     subscriptions: usize,
-    /// Those of them that are told of progress, too.
+    /// Those of them that are notified of progress, too.
     followers: usize,
     /// The order as it was when it was last looked at for the followers.
     revision: Option<i64>,
@@ -86,7 +86,7 @@ impl Wakeups {
         Subscription { order, seen, answers, follows: false, map: Arc::clone(&self.0) }
     }
 
-    /// Like [`subscribe`](Self::subscribe), for whoever wants to know of progress on other replicas, too.
+    /// Like [`subscribe`](Self::subscribe), with progress on other replicas, too.
     pub fn follow(&self, order: OrderId) -> Subscription {
         let mut subscription = self.subscribe(order);
         if let Some(waiters) = lock(&self.0).get_mut(&order) {
@@ -116,7 +116,7 @@ impl Wakeups {
         Ok(())
     }
 
-    /// Every order that somebody follows, once.
+    /// Every order that has followers, once.
     fn followed(&self) -> Vec<OrderId> {
         let map = lock(&self.0);
         map.iter().filter(|(_, waiters)| waiters.followers > 0).map(|(order, _)| *order).collect()

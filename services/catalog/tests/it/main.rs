@@ -172,7 +172,7 @@ async fn shows_to_come_are_published_again_although_nothing_changed() {
         assert_eq!(stage.post(&show).await.0, StatusCode::CREATED);
     }
     eventually(PATIENCE, async || stage.published().await == 3).await;
-    // Somebody's messages were lost, and no generation tells of it.
+    // Messages were lost, and the generation is the same.
     stage.bus.jetstream().get_stream(EVT_CATALOG).await.unwrap().purge().await.unwrap();
     let mut rounds = 0;
     let mut behind = Some(Cursor { starts_at: now, show_id: ShowId::from_uuid(uuid::Uuid::nil()) });
@@ -321,9 +321,9 @@ async fn what_is_shown_grows_old_while_its_stream_is_missing_although_nats_is_th
         looked_up().await;
     }
     assert!(stage.bus.is_connected());
-    assert!(as_of(show) <= Some(gone), "nobody can know that nothing is newer");
+    assert!(as_of(show) <= Some(gone), "there may be something newer");
 
-    // A new stream says nothing of a show until that was published again.
+    // A new stream does not contain a show until that is published again.
     stampede_testkit::provision(stage.bus.jetstream()).await;
     publish(other).await;
     is_newer_than(other, Some(gone)).await;

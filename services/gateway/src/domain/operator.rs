@@ -2,7 +2,7 @@
 
 use ring::{hmac, rand::SystemRandom};
 
-/// Knows the operators' tokens without keeping them.
+/// Verifies the operators' tokens without storing them.
 ///
 /// Both sides are run through HMAC-SHA256 with a key that only this process knows, and the digests are compared in
 /// constant time: how long a wrong guess takes says nothing, neither where it goes wrong nor how long the token is.

@@ -34,7 +34,7 @@ pub async fn shed(State(app): State<App>, request: Request, next: Next) -> Respo
     response
 }
 
-/// Reads are what tells how slow everything has become; an answer that came too late is a sign of overload by itself. Not
+/// Reads show how slow everything has become; an answer that came too late is itself a sign of overload. Not
 /// where the client's own deadline came sooner than answers do without a queue: otherwise a client in a hurry would shrink
 /// the limit for all.
 fn sample(status: StatusCode, lasted: Duration, baseline: impl FnOnce() -> Option<Duration>) -> Sample {

@@ -231,7 +231,7 @@ async fn head_is_answered_like_get_without_the_content() {
         assert_eq!(got.status(), headed.status(), "{path}");
         for field in ["content-type", "content-length", "etag", "cache-control", "allow"] {
             let (got, headed) = (got.headers().get(field), headed.headers().get(field));
-            // What cannot be known without the content may be left out (RFC 9110, 9.3.2); it may not be wrong.
+            // What depends on the content may be left out (RFC 9110, 9.3.2); it may not be wrong.
             assert!(
                 got == headed || (field == "content-length" && headed.is_none()),
                 "{path} {field}: {got:?} {headed:?}"

@@ -26,7 +26,7 @@ pub struct Stage {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     pub client: reqwest::Client,
-    /// What the gateway was told.
+    /// The gateway's environment.
     pub keys: Vec<(&'static str, String)>,
     /// Cancelling it begins the gateway's draining.
     pub draining: CancellationToken,

@@ -50,7 +50,7 @@ async fn a_read_that_hangs_is_answered_by_another_replica() {
         stage.play("catalog", replica).await;
     }
     assert_eq!(look(&stage, "/v1/shows?hang").await.status(), StatusCode::OK);
-    // Twice, and the second time beside the first, which nobody waited for.
+    // Twice, the second time concurrently with the first, which was abandoned.
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     let catalog = destination(&stage, "catalog").await;
     assert!(catalog["hedged"].as_u64().unwrap() >= 1, "{catalog}");
@@ -65,7 +65,7 @@ async fn while_no_replica_is_there_nothing_is_repeated() {
         assert_eq!(response.headers()["retry-after"], "1");
     }
     let catalog = destination(&stage, "catalog").await;
-    assert_eq!(catalog["retry_tokens"], 20, "whoever comes back finds the whole budget: {catalog}");
+    assert_eq!(catalog["retry_tokens"], 20, "a replica that comes back finds the whole budget: {catalog}");
 }
 
 #[tokio::test]

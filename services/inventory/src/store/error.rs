@@ -26,8 +26,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same transaction may succeed when it is tried again at once. After a break of the connection nobody
-    /// knows whether the last commit happened, and every function here has a key or a state that tells.
+    /// Whether the same transaction may succeed when it is retried immediately. After a break of the connection the
+    /// last commit may or may not have happened; every function here has a key or a state that shows it.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Outdated => true,

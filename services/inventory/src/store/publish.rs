@@ -59,7 +59,7 @@ impl Store {
         Ok(shows.into_iter().map(ShowId::from_uuid).collect())
     }
 
-    /// Notes which versions were published; a block that changed since stays marked, and one of which that is known is not
+    /// Notes which versions were published; a block that changed since stays marked, and one that is up to date is not
     /// written. Blocks that are locked are left out and so published once more: waiting for them would make their buyers
     /// wait.
     ///

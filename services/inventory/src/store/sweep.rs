@@ -47,7 +47,7 @@ impl Store {
         Ok(blocks.into_iter().map(|(block, holds)| Due { block, holds }).collect())
     }
 
-    /// When the next live hold ends by itself, not counting those of blocks `without` which it is done.
+    /// When the next live hold expires, not counting those of blocks `without` which it is done.
     ///
     /// # Errors
     /// [`StoreError`]

@@ -10,7 +10,7 @@ use stampede_testkit::eventually;
 
 use crate::world::{PATIENCE, World, best, code, of_order, rows};
 
-/// A crowd may be told to come again; with the same key that is harmless.
+/// Clients of a crowd may have to retry; with the same key that is harmless.
 async fn insist(world: &World, request: &PlaceHold) -> Result<HoldView, Problem> {
     loop {
         match world.hold(request).await {

@@ -188,7 +188,7 @@ async fn state_is_told_again_from_time_to_time_so_that_no_copy_is_wrong_for_ever
     let _replica = world.replica().await;
     let (show, layout) = world.open_section(rows(&[10])).await;
     let stream = world.operator.jetstream().get_stream(EVT_INVENTORY).await.unwrap();
-    // Somebody's copy was lost with the end of the stream, and no generation tells of it.
+    // A copy was lost with the end of the stream, and the generation is the same.
     stream.purge().await.unwrap();
     world
         .operator

@@ -60,7 +60,7 @@ async fn tickets_that_were_revoked_before_they_were_sent_are_not_sent_and_need_n
         world.row(command.step_id).await.is_some_and(|row| row.starts_with("open") && row != "open 0")
     })
     .await;
-    // The mail server goes on refusing: it might be asked for the sake of an answer that was given before this.
+    // The mail server still rejects: an attempt that read the tickets before this may reach it.
     world.orders.revoke(command.order_id);
 
     assert_eq!(world.results_become(command.step_id, 1).await, [given_up(&command)]);

@@ -40,8 +40,8 @@ pub struct Timing {
     pub decide_within: Duration,
     /// How long a step may go without an outcome before it is sent again.
     pub retry: Pauses,
-    /// The same for a mail. Nobody else waits for it, and `notify` drives the row that it has made of the command: only
-    /// what queue and row have both lost needs another sending.
+    /// The same for a mail. No step waits for it, and `notify` retries from its own table: only a command that is in neither
+    /// the queue nor that table has to be sent again.
     pub mail: Pauses,
     /// How often the sweeper looks.
     pub sweep_every: Duration,

@@ -73,8 +73,8 @@ enum Move {
 }
 
 impl Plans {
-    /// Makes the plans. A refund that was refused rests for one of the `pauses` before it is asked for again: the provider
-    /// may have had a reason that goes away, because its balance was short, or an operator had to permit it.
+    /// Creates the plans. A refund that was refused is retried after one of the `pauses`: the provider's reason may have been
+    /// temporary, such as a short balance or the missing consent of an operator.
     ///
     /// # Errors
     /// When a plan contradicts itself; a test says that none does.

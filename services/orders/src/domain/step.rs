@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stampede_contracts::{StepId, Timestamp, command::MailKind, command::PaymentAction};
 
-/// How long something rests before it is tried again.
+/// The pauses between retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pauses {
     /// The first time. Doubled with each.
@@ -14,7 +14,7 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// The pause after so many tries in vain, from 1.
+    /// The pause after this many failed attempts, from 1.
     pub(super) fn after(self, tries: usize) -> Duration {
         let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX);
         self.first.saturating_mul(2_u32.saturating_pow(doublings)).min(self.longest)

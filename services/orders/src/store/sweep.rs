@@ -13,7 +13,7 @@ use super::Store;
 use super::rows::unreadable;
 use crate::domain::{Pauses, StepKind};
 
-/// Steps that are sent again out of one budget, so that nothing waits behind what there is more of.
+/// A limit on the steps of some kinds that are repeated together, so that they do not wait behind steps of other kinds.
 #[derive(Debug, Serialize)]
 pub struct Budget {
     kinds: Vec<&'static str>,
@@ -103,9 +103,9 @@ impl Store {
     }
 
     /// Orders that have to be decided on although no result came: `decide_by` passed before the pivot, the pause after a
-    /// refused refund is over, or nothing of an unsettled order but mails is under way, which no transaction of this
+    /// refused refund is over, or nothing of an unsettled order but mails is in flight, which no transaction of this
     /// version leaves behind. At most `limit`, and how far the round over all of them is with these: one of which nothing
-    /// follows holds back nobody behind it.
+    /// follows holds back none behind it.
     ///
     /// # Errors
     /// Those of the database.

@@ -102,7 +102,7 @@ impl Stage {
             ("FINGERPRINT_KEY", key.as_str()),
             ("CALL_TIMEOUT_MS", "1000"),
             ("SWEEP_EVERY_MS", "50"),
-            // Nothing is sent again by itself in a test that does not ask for it.
+            // Nothing is sent again in a test that does not set it.
             ("RETRY_AFTER_MS", "60000"),
         ];
         pairs.iter().chain(more).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()

@@ -1,4 +1,4 @@
-//! What the sweeper looks at next: nothing waits for ever behind what there is more of, or what is older.
+//! What the sweeper takes next: nothing waits indefinitely behind other kinds of steps, or behind what is older.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::stage::{PATIENCE, Stage};
 const MINUTE: Duration = Duration::from_secs(60);
 const MAIL: StepKind = StepKind::Notify(MailKind::Tickets);
 
-/// Begins a step that has been due for so many seconds.
+/// Begins a step that has been due for `due_for_s` seconds.
 async fn begin(pool: &PgPool, order: OrderId, kind: StepKind, due_for_s: i32) {
     let sql = "INSERT INTO step (step_id, order_id, kind, created_at, next_at)
         VALUES (gen_random_uuid(), $1, $2, now(), now() - make_interval(secs => $3))";
@@ -87,7 +87,7 @@ async fn a_mail_that_is_open_keeps_no_order_from_being_decided_on() {
     let database = fresh_database(SERVICE, &MIGRATOR).await;
     let store = Store::new(database.pool().clone());
     let order = placed(&store).await.order.id;
-    assert_eq!(store.undecided(None, 2).await.unwrap().0, [], "its attach is under way");
+    assert_eq!(store.undecided(None, 2).await.unwrap().0, [], "its attach is in flight");
     sqlx::query("UPDATE step SET state = 'done', done_at = now()").execute(store.pool()).await.unwrap();
     begin(store.pool(), order, MAIL, 0).await;
     assert_eq!(store.undecided(None, 2).await.unwrap().0, [order]);

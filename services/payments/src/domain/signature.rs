@@ -34,7 +34,7 @@ pub enum Untrusted {
     Malformed,
 }
 
-/// Knows the secret that is shared with the provider, or both while it is replaced.
+/// Verifies with the secret that is shared with the provider, or with both while it is replaced.
 #[derive(Clone)]
 pub struct Verifier {
     keys: Vec<hmac::Key>,

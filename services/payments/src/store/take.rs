@@ -65,7 +65,7 @@ impl Store {
         let results = known(&mut tx, &again, &mut taken).await?;
         let messages = results.iter().map(events::again).collect::<Result<Vec<_>, _>>();
         let mut messages = messages.map_err(|error| sqlx::Error::Encode(error.into()))?;
-        // A result that waits behind others is not joined by another of the same: the command will come again.
+        // A result in a blocked lane is not repeated: the command will be, and then its result.
         messages.retain(|(order, result)| !blocked.has(order, result));
         taken.republished = messages.len();
         let stored = self.outbox.add_all(&mut tx, &messages).await?;

@@ -368,7 +368,7 @@ fn a_mail_with_tickets_is_given_up_with_them_unless_it_was_sent_before() {
     story.done(Capture);
     story.cancel();
     assert_eq!(story.order.step_state(mail), Some(StepState::GivenUp));
-    // What `notify` says of a mail that it did not send changes nothing.
+    // The result of a mail that was not sent changes nothing.
     assert_eq!(story.record(mail, Outcome::Refused { reason: "withdrawn".into() }), Recorded::Known);
     let sent = Outcome::Done { detail: Some("handed to the mail server".into()) };
     assert_eq!(story.record(mail, sent), Recorded::New);

@@ -66,7 +66,7 @@ impl Notify {
         let buyer = self.bus.call_repeatedly::<Buyer>("rpc.orders.buyer".into(), &of).await.unwrap();
         {
             let mut sent = lock(&self.sent);
-            // A command that comes again is the same mail.
+            // A command that is redelivered is the same mail.
             if sent.iter().all(|(known, _)| known.step_id != mail.step_id) {
                 sent.push((mail.clone(), buyer));
             }
