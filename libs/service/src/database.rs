@@ -99,7 +99,7 @@ pub(crate) async fn ensure_schema(
                 return Err(Error::SchemaBehind { version, waited: settings.startup_timeout });
             }
             Ok((Some(version), false)) => {
-                tracing::warn!(version, "the schema is behind; waiting for `migrate`")
+                tracing::warn!(version, "the schema is behind; waiting for `migrate`");
             }
             Err(error) if is_late || !is_outage(&error) => return Err(error),
             Err(error) => {

