@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stampede_resilience::DestinationPolicy;
 
-use crate::{InvalidPatch, patched};
+use crate::InvalidPatch;
+use crate::patch::patched;
 
 /// A destination, which functions of it are called, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +35,12 @@ impl Call {
         }
     }
 
-    /// Its policy with the fields that `patch` names replaced; see [`patched`].
+    /// Its policy with the fields that `patch` names replaced: a JSON Merge Patch (RFC 7396), for example
+    /// `{"breaker": {"open_ms": 500}}`.
     ///
     /// # Errors
-    /// [`InvalidPatch`] when the result is no policy, or when the patch changes the retries of calls that are made once.
+    /// [`InvalidPatch`] when the result is no policy, for example because a `null` took a field away that is needed, or when
+    /// the patch changes the retries of calls that are made once.
     pub fn patched(&self, patch: &Value) -> Result<DestinationPolicy, InvalidPatch> {
         let policy = patched(&self.policy, patch)?;
         let repeats = |policy: &DestinationPolicy| (policy.retry, policy.hedge, policy.budget);

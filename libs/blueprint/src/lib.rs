@@ -11,7 +11,7 @@ pub use blueprint::{Blueprint, Kind};
 pub use call::{Call, Fallback, Via};
 pub use error::Invalid;
 pub use offer::{Guarantee, Offer, UnknownWay, Way};
-pub use patch::{InvalidPatch, patched};
+pub use patch::InvalidPatch;
 pub use state::{Access, Bucket, Database, Sharing, Stream};
 
 #[cfg(test)]

@@ -17,12 +17,8 @@ pub enum InvalidPatch {
     Once,
 }
 
-/// `policy` with the fields that `patch` names replaced: a JSON Merge Patch (RFC 7396), for example
-/// `{"hedge": {"delay_min_ms": 50}}`.
-///
-/// # Errors
-/// [`InvalidPatch`] when the result is no policy, for example because a `null` took a field away that is needed.
-pub fn patched(policy: &DestinationPolicy, patch: &Value) -> Result<DestinationPolicy, InvalidPatch> {
+/// `policy` with the fields that `patch` names replaced.
+pub(crate) fn patched(policy: &DestinationPolicy, patch: &Value) -> Result<DestinationPolicy, InvalidPatch> {
     let mut merged = serde_json::to_value(policy)?;
     merge(&mut merged, patch);
     let policy: DestinationPolicy = serde_json::from_value(merged)?;

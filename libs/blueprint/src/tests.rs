@@ -3,7 +3,8 @@
 use serde_json::json;
 use stampede_contracts::Class;
 
-use crate::{Blueprint, Guarantee, Sharing, Way, patched};
+use crate::patch::patched;
+use crate::{Blueprint, Guarantee, Sharing, Way};
 
 const POLICY: &str = "
     deadline_ms = 4_000

@@ -114,28 +114,23 @@ impl Bulkhead {
         Acquire { handle: Arc::clone(&self.0), ticket: None, patience: None }
     }
 
-    /// Other settings, for calls that begin from now on; calls in the queue keep the wait they began with.
+    /// Other settings, for calls that begin from now on; calls in the queue keep the wait they began with. More places are
+    /// there immediately, fewer as calls end.
     ///
     /// # Errors
     /// [`InvalidBulkhead`] without a place; then nothing changes.
     pub fn set_settings(&self, settings: BulkheadSettings) -> Result<(), InvalidBulkhead> {
         settings.check()?;
-        self.0.state.waiting_max.store(settings.waiting_max, Ordering::Relaxed);
-        self.0.state.wait_max_ns.store(nanos(settings.wait_max), Ordering::Relaxed);
-        self.set_places(settings.places);
-        Ok(())
-    }
-
-    /// Changes the number of places while calls run: more are there at once; fewer as soon as calls end. At least one
-    /// is left.
-    pub fn set_places(&self, places: u32) {
-        let places = places.max(1);
-        let before = self.0.state.places.swap(places, Ordering::Relaxed);
-        if places > before {
-            self.0.state.permits.add(places - before);
+        let State { permits, places, waiting_max, wait_max_ns, .. } = &*self.0.state;
+        waiting_max.store(settings.waiting_max, Ordering::Relaxed);
+        wait_max_ns.store(nanos(settings.wait_max), Ordering::Relaxed);
+        let before = places.swap(settings.places, Ordering::Relaxed);
+        if settings.places > before {
+            permits.add(settings.places - before);
         } else {
-            self.0.state.permits.remove(before - places);
+            permits.remove(before - settings.places);
         }
+        Ok(())
     }
 
     /// How it stands now; the numbers may be a moment apart.

@@ -13,5 +13,9 @@ use stampede_bulkhead::{Bulkhead, BulkheadSettings};
 const MS: Duration = Duration::from_millis(1);
 
 fn bulkhead(places: u32, waiting_max: usize) -> Bulkhead {
-    Bulkhead::try_new(BulkheadSettings { places, waiting_max, wait_max: 100 * MS }).unwrap()
+    Bulkhead::try_new(settings(places, waiting_max)).unwrap()
+}
+
+fn settings(places: u32, waiting_max: usize) -> BulkheadSettings {
+    BulkheadSettings { places, waiting_max, wait_max: 100 * MS }
 }

@@ -8,15 +8,14 @@ use std::task::{Context, Poll, Waker};
 
 use futures::FutureExt;
 use proptest::prelude::{Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
-use stampede_bulkhead::{Acquire, Bulkhead, BulkheadSettings, InvalidBulkhead, Permit, Refused};
+use stampede_bulkhead::{Acquire, Bulkhead, InvalidBulkhead, Permit, Refused};
 use tokio::time::Instant;
 
-use crate::{MS, bulkhead};
+use crate::{MS, bulkhead, settings};
 
 #[test]
 fn there_is_at_least_one_place() {
-    let settings = BulkheadSettings { places: 0, waiting_max: 1, wait_max: MS };
-    assert_eq!(Bulkhead::try_new(settings).err(), Some(InvalidBulkhead));
+    assert_eq!(Bulkhead::try_new(settings(0, 1)).err(), Some(InvalidBulkhead));
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,18 +86,18 @@ async fn the_number_of_places_changes_while_calls_run() {
     let mut waits = Box::pin(bulkhead.acquire());
     assert!(waits.as_mut().now_or_never().is_none());
 
-    bulkhead.set_places(4);
+    bulkhead.set_settings(settings(4, 8)).unwrap();
     held.push(waits.now_or_never().unwrap().unwrap());
-    bulkhead.set_places(1);
+    bulkhead.set_settings(settings(1, 8)).unwrap();
     assert_eq!((bulkhead.snapshot().places, bulkhead.snapshot().taken), (1, 4));
     held.truncate(1);
     assert!(bulkhead.try_acquire().is_none(), "the three that came back are gone");
     held.clear();
     let only = bulkhead.try_acquire().unwrap();
     assert!(bulkhead.try_acquire().is_none());
-    bulkhead.set_places(0);
+    assert_eq!(bulkhead.set_settings(settings(0, 8)), Err(InvalidBulkhead));
     drop(only);
-    assert!(bulkhead.try_acquire().is_some(), "one place is always left");
+    assert!(bulkhead.try_acquire().is_some(), "nothing changed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,10 +106,10 @@ async fn as_many_places_as_there_are_numbers_cost_no_more_than_one() {
     let held = bulkhead.try_acquire().unwrap();
     let mut waits = Box::pin(bulkhead.acquire());
     assert!(waits.as_mut().now_or_never().is_none());
-    bulkhead.set_places(u32::MAX);
+    bulkhead.set_settings(settings(u32::MAX, 8)).unwrap();
     let second = waits.now_or_never().unwrap().unwrap();
     assert_eq!((bulkhead.snapshot().places, bulkhead.snapshot().taken), (u32::MAX, 2));
-    bulkhead.set_places(1);
+    bulkhead.set_settings(settings(1, 8)).unwrap();
     drop((held, second));
     assert_eq!((bulkhead.snapshot().places, bulkhead.snapshot().taken), (1, 0));
     let _only = bulkhead.try_acquire().unwrap();
@@ -240,7 +239,7 @@ proptest! {
                     }
                 }
                 Operation::Resize(places) => {
-                    bulkhead.set_places(places);
+                    bulkhead.set_settings(settings(places, 3)).unwrap();
                     model.places = usize::try_from(places).unwrap();
                 }
             }

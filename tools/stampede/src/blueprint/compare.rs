@@ -162,6 +162,14 @@ impl One<'_> {
                             ));
                         }
                     }
+                    let deadlines = system.called(destination, call).filter_map(|offer| offer.deadline_ms);
+                    let (attempt, longest) = (call.policy.attempt_ms, deadlines.max());
+                    if let Some(longest) = longest.filter(|longest| attempt > 2 * longest) {
+                        self.say(format!(
+                            "[calls.{destination}.policy] attempt_ms is {attempt}, which has no effect: its functions end \
+                             after {longest} ms"
+                        ));
+                    }
                     if !called.contains_key(destination) {
                         self.by_name(destination, call.functions.keys());
                     }

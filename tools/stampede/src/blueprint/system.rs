@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use stampede_blueprint::Blueprint;
+use stampede_blueprint::{Blueprint, Call, Guarantee, Offer};
 
 /// Where services lie, and what plays third parties.
 const SHELVES: [&str; 2] = ["services", "tools"];
@@ -49,6 +49,22 @@ impl System {
     /// The service behind a destination, if it is one of ours.
     pub(crate) fn callee<'a>(&'a self, destination: &'a str, named: Option<&'a str>) -> Option<&'a Service> {
         self.services.get(named.unwrap_or(destination))
+    }
+
+    /// The functions that are called there, where it is one of ours.
+    pub(crate) fn called<'a>(
+        &'a self,
+        destination: &'a str,
+        call: &'a Call,
+    ) -> impl Iterator<Item = &'a Offer> {
+        let callee = self.callee(destination, call.service.as_deref());
+        let offers = callee.map(|callee| &callee.blueprint.offers);
+        call.functions.keys().filter_map(move |function| offers?.get(function))
+    }
+
+    /// Whether calls there may be hedged: only those that read are.
+    pub(crate) fn is_hedged(&self, destination: &str, call: &Call) -> bool {
+        call.is_repeated() && self.called(destination, call).any(|offer| offer.guarantee == Guarantee::Safe)
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn calls(system: &System) -> String {
     let mut text = String::new();
     let calls = system.services.values().flat_map(|service| {
         let caller = service.blueprint.service.clone();
-        service.blueprint.calls.iter().map(move |(name, call)| call_row(&caller, name, call))
+        service.blueprint.calls.iter().map(move |(name, call)| call_row(system, &caller, name, call))
     });
     let head = [
         "caller",
@@ -55,7 +55,7 @@ pub(crate) fn calls(system: &System) -> String {
     text
 }
 
-fn call_row(caller: &str, name: &str, call: &Call) -> Vec<String> {
+fn call_row(system: &System, caller: &str, name: &str, call: &Call) -> Vec<String> {
     let functions =
         call.functions.iter().map(|(function, fallback)| format!("{function} → {}", fallback.as_str()));
     let DestinationPolicy { stack, deadline_ms, attempt_ms, retry, hedge, budget, breaker, bulkhead } =
@@ -73,12 +73,12 @@ fn call_row(caller: &str, name: &str, call: &Call) -> Vec<String> {
         functions.collect::<Vec<_>>().join(", "),
         time,
         repeated(format!("≤ {}, pauses ≤ {}", retry.attempts_max, millis(retry.pause_max_ms))),
-        repeated(format!(
-            "after {} ‰, {} to {}",
-            hedge.per_mille,
-            millis(hedge.delay_min_ms),
-            millis(hedge.delay_max_ms)
-        )),
+        repeated(if system.is_hedged(name, call) {
+            let (min, max) = (millis(hedge.delay_min_ms), millis(hedge.delay_max_ms));
+            format!("after {} ‰, {min} to {max}", hedge.per_mille)
+        } else {
+            "never".to_owned()
+        }),
         repeated(format!("{} ‰ + {}", budget.per_mille, budget.reserve)),
         format!(
             "{} % of ≥ {} in {}, open {} to {}",

@@ -68,7 +68,7 @@ impl Policies {
                 list(system, &open(&bus).await?).await?;
             }
             Self::Set(Set { operated, which, fields }) => {
-                let call = call(&system, which)?;
+                let call = settable(&system, which, fields)?;
                 let (bus, _forward) = connect(operated).await?;
                 set(call, &open(&bus).await?, which, fields).await?;
             }
@@ -141,6 +141,17 @@ fn call<'a>(system: &'a System, which: &str) -> Result<&'a Call> {
     found.with_context(|| format!("there is no {which}; there are {}", all.collect::<Vec<_>>().join(", ")))
 }
 
+/// The same, for these fields.
+fn settable<'a>(system: &'a System, which: &str, fields: &[Field]) -> Result<&'a Call> {
+    let call = call(system, which)?;
+    let (_, destination) = which.split_once('.').unwrap_or_default();
+    ensure!(
+        fields.iter().all(|field| field.path[0] != "hedge") || system.is_hedged(destination, call),
+        "{which}: hedge has no effect, because only reads are hedged and no function called there is one"
+    );
+    Ok(call)
+}
+
 async fn connect(operated: &Operated) -> Result<(Bus, Option<Forward>)> {
     operated.bus("policies").await.context("policies are in NATS")
 }
@@ -168,6 +179,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn hedges_are_set_only_where_something_is_read() {
+        let system = System::read(&state::workspace().unwrap()).unwrap();
+        let set = |which, text| settable(&system, which, &[field(text).unwrap()]).map(|_| ());
+        for keyed in ["orders.inventory", "lobby.inventory", "payments.provider"] {
+            let error = set(keyed, "hedge.delay_min_ms=50").unwrap_err().to_string();
+            assert!(error.contains("hedge has no effect"), "{error}");
+            set(keyed, "attempt_ms=50").unwrap();
+        }
+        for read in ["gateway.catalog", "gateway.inventory", "notify.orders"] {
+            set(read, "hedge.delay_min_ms=50").unwrap();
+        }
+    }
 
     #[test]
     fn fields_are_read() {

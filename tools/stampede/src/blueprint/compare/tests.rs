@@ -121,6 +121,7 @@ fn the_tree_is_as_its_blueprints_say_and_every_difference_is_found() {
             "look = \"later\"",
             "psp-sim offers no such thing",
         ),
+        (orders, "attempt_ms = 4_000", "attempt_ms = 7_000", "attempt_ms is 7000, which has no effect"),
         (orders, "[calls.jetstream", "[calls.streams", "there is no [calls.jetstream]"),
         (orders, "publish = \"later\"", "send = \"later\"", "[calls.jetstream] has send"),
         // Rights.
