@@ -35,7 +35,7 @@ pub struct BulkheadSettings {
 pub struct InvalidBulkhead;
 
 impl BulkheadSettings {
-    /// Whether anybody gets through.
+    /// Whether there is a place at all.
     ///
     /// # Errors
     /// [`InvalidBulkhead`] without a place.

@@ -68,7 +68,7 @@ impl Home {
     }
 }
 
-/// How `places` are dealt out between so many words.
+/// How `places` are distributed over the words.
 fn shares(places: u32, words: usize) -> impl Iterator<Item = u64> {
     let (places, words) = (u64::from(places), words as u64);
     (0..words).map(move |nth| (places / words + u64::from(nth < places % words)) * PLACE)

@@ -118,8 +118,7 @@ impl Limit {
 
     /// Learns from a window that is over.
     pub(crate) fn learn(&mut self, samples: &Samples) {
-        // Timeouts of calls that were admitted before a probe are no news, and those next to free slots are not for want of
-        // slots.
+        // Timeouts of calls that were admitted before a probe are no news, and those next to free slots have another cause.
         let is_telling = !matches!(self.phase, Phase::Settling { .. }) && samples.peak > self.current() / 2;
         match (self.phase, samples.mean_ns) {
             (Phase::Settling { calls_left }, _) => self.settle(calls_left, samples),

@@ -14,8 +14,9 @@ pub const IDENTITY: Identity = Identity {
     blueprint: include_str!("../blueprint.toml"),
 };
 
-/// A buyer who polls every 10 s and is noted every 20 s has to be seen within a third of it.
-const ABANDONED_AFTER_MIN: Duration = Duration::from_secs(90);
+/// A buyer who polls every 10 s and is noted every 20 s has to be seen within a third of it, with 10 s to spare. Also the
+/// default.
+const ABANDONED_AFTER_MIN: Duration = Duration::from_secs(120);
 
 /// What the lobby can be told.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub enum ConfigError {
     /// Not a signing key.
     #[error("PASS_SIGNING_KEY: {0}")]
     Key(#[from] InvalidKey),
-    /// A buyer who polls as told would count as gone.
+    /// A buyer who polls on schedule would count as gone.
     #[error("ABANDONED_AFTER_MS must be at least {}", ABANDONED_AFTER_MIN.as_millis())]
     AbandonedTooSoon,
 }
@@ -50,7 +51,7 @@ impl Config {
     /// # Errors
     /// Names the key that is missing or wrong.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        let abandoned_after = env.millis_or("ABANDONED_AFTER_MS", Duration::from_secs(120))?;
+        let abandoned_after = env.millis_or("ABANDONED_AFTER_MS", ABANDONED_AFTER_MIN)?;
         if abandoned_after < ABANDONED_AFTER_MIN {
             return Err(ConfigError::AbandonedTooSoon);
         }

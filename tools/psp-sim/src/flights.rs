@@ -31,7 +31,7 @@ pub enum Journey {
 pub enum Landing {
     /// It was decided.
     Landed(Performed),
-    /// It was not done in time, or nobody can say so.
+    /// It was not done in time, or its outcome is unknown.
     Lost,
     /// The ledger cannot be used now. It may have been done.
     Unavailable,

@@ -39,7 +39,7 @@ const SHUFFLE_MAX_MS: u64 = 2_000;
 pub struct Target {
     /// Its URL.
     pub url: Url,
-    /// What signs. While it is replaced there is a signature by each, and the merchant takes the one it knows.
+    /// What signs. While it is replaced there is a signature by each; the merchant verifies the one whose key it has.
     pub secret: Rotating<Secret>,
 }
 

@@ -56,9 +56,9 @@ async fn work(State(server): State<Server>, request: Request) -> &'static str {
 }
 
 /// Where connections are taken.
-struct Door(mpsc::Receiver<DuplexStream>);
+struct Connections(mpsc::Receiver<DuplexStream>);
 
-impl Listener for Door {
+impl Listener for Connections {
     type Io = DuplexStream;
     type Addr = ();
 
@@ -98,8 +98,8 @@ fn serve() -> (mpsc::Sender<DuplexStream>, LoadShed, Arc<Log>) {
         .route("/browse", get(work))
         .layer(ServiceBuilder::new().layer(refuse).layer(layer))
         .with_state(server);
-    let (server, door) = mpsc::channel(1);
-    tokio::spawn(async move { axum::serve(Door(door), router).await });
+    let (server, connections) = mpsc::channel(1);
+    tokio::spawn(async move { axum::serve(Connections(connections), router).await });
     (server, shed, log)
 }
 

@@ -10,7 +10,7 @@ use crate::domain::{Allowance, Decision, Stock, decide};
 
 /// Places that one statement of the draw numbers.
 const DRAWN_AT_ONCE: i64 = 10_000;
-/// Places that one look at a line passes over or tells that it is sold out; the next look takes more.
+/// Places that one look at a line ends, as abandoned or as sold out; the next look ends more.
 const ENDED_AT_ONCE: i64 = 1_000;
 
 /// What a look at a line did.
@@ -81,8 +81,8 @@ impl Store {
     /// next show.
     ///
     /// Silence counts only while the line can be heard. After a third of `abandoned_after` without a look (the lobby or its
-    /// database was unavailable) or without a sign of any holder (perhaps the gateway was) it is counted from the beginning,
-    /// and no one is called who would not hear of it.
+    /// database was unavailable) or without a poll from any holder (perhaps the gateway was) it is counted from zero. No one
+    /// is called before the first poll.
     ///
     /// # Errors
     /// When the database did not answer as it should.
@@ -135,11 +135,12 @@ impl Store {
             }
             called.ended += pass_over(&mut tx, line).await?;
         }
+        let left = allowance.people;
         sqlx::query!(
             "UPDATE show SET allowance = $2, allowance_at = now(), heard_from = CASE WHEN $3 THEN now() ELSE heard_from END
              WHERE show_id = $1",
             show_id.uuid(),
-            allowance.people,
+            left,
             was_deaf,
         )
         .execute(&mut *tx)

@@ -119,7 +119,7 @@ async fn who_is_called_was_heard_of_however_many_in_front_were_not() {
     assert_eq!(call(last).await, (4, 1), "fewer than may be called");
 }
 
-/// A line of so many who all hold the shortest silence, made by one statement.
+/// A line of `count` holders who were seen just now, made by one statement.
 async fn crowd(stage: &Stage, state: &str, count: i64) -> ShowId {
     let show = stage.show(Duration::ZERO, 10, (100, 0)).await;
     if state == "waiting" {
@@ -139,8 +139,8 @@ async fn numbers(stage: &Stage, state: &str) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn after_an_outage_nobody_is_abandoned_and_the_line_keeps_its_order() {
-    // What was unavailable: the database or the lobby, so that nobody looked, or the gateway, so that nobody was seen.
+async fn after_an_outage_no_place_is_abandoned_and_the_line_keeps_its_order() {
+    // What was unavailable: the database or the lobby, so there were no looks, or the gateway, so there were no polls.
     for outage in ["allowance_at = now() - interval '3 minutes'", "allowance = 0"] {
         let stage = Stage::start().await;
         let show = crowd(&stage, "waiting", 50).await;
@@ -155,13 +155,13 @@ async fn after_an_outage_nobody_is_abandoned_and_the_line_keeps_its_order() {
         run(HEARD_LONG).await;
         run("UPDATE place SET seen_at = now() - interval '3 minutes'").await;
         run(&format!("UPDATE show SET {outage}")).await;
-        assert_eq!(call().await, (0, 0), "nobody would hear of it: {outage}");
+        assert_eq!(call().await, (0, 0), "no holder polls yet: {outage}");
         // The first poll after it comes from the end of the line.
         run("UPDATE place SET seen_at = now() WHERE number = 50").await;
         run("UPDATE show SET allowance = 1000").await;
         assert_eq!(call().await, (10, 0), "{outage}");
         assert_eq!(numbers(&stage, "admitted").await, Vec::from_iter(1..=10), "{outage}");
-        // Who has not come back for as long as anybody may be silent is passed over.
+        // Holders who have not polled again are passed over.
         run(HEARD_LONG).await;
         run("UPDATE place SET state = 'left' WHERE state = 'admitted'").await;
         run("UPDATE show SET allowance = 1000").await;
@@ -170,7 +170,7 @@ async fn after_an_outage_nobody_is_abandoned_and_the_line_keeps_its_order() {
 }
 
 #[tokio::test]
-async fn an_outage_in_which_the_first_poll_is_faster_than_the_first_look_abandons_nobody() {
+async fn a_first_poll_before_the_first_look_after_an_outage_costs_no_place() {
     let stage = Stage::start().await;
     let show = crowd(&stage, "waiting", 50).await;
     let (pool, stock) = (stage.database.pool(), stage.app.stock().of(show));
@@ -203,14 +203,14 @@ async fn one_look_ends_a_bounded_number_of_places_and_the_next_one_more() {
         (called.admitted.len(), called.ended, called.sold_out)
     };
     assert_eq!(look(plenty).await, (1, 1_000, 0));
-    assert_eq!(look(plenty).await, (0, 0, 0), "nobody waits who was heard of");
+    assert_eq!(look(plenty).await, (0, 0, 0), "without a poll silence does not count");
     sqlx::query("UPDATE place SET seen_at = now(), state = 'waiting' WHERE state = 'expired'")
         .execute(pool)
         .await
         .unwrap();
     let nothing = Some(Stock::default());
     assert_eq!(look(nothing).await, (0, 0, 1_000));
-    assert_eq!(numbers(&stage, "waiting").await, [1, 2], "those in front are told last");
+    assert_eq!(numbers(&stage, "waiting").await, [1, 2], "those in front are last");
     assert_eq!(look(nothing).await, (0, 0, 2));
 }
 

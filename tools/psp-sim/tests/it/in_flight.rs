@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::support::{Answer, PATIENCE, Sim, sim, sim_with};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// So long in flight that nothing lands by the clock.
+/// A time in flight that is longer than any test.
 const LONG: Duration = Duration::from_secs(600);
 
 /// Requests an authorisation that cannot be answered, and hangs up when it is in flight.
