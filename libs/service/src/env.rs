@@ -219,8 +219,6 @@ mod tests {
         let missing = env.parse::<SocketAddr>("ABSENT").unwrap_err();
         assert_eq!(missing.to_string(), "ABSENT is not set; expected SocketAddr");
         assert_eq!(env.secret("EMPTY").unwrap_err().to_string(), "EMPTY is not set; expected a secret");
-        let missing = env.parse::<crate::Rotating<Secret>>("EMPTY").unwrap_err();
-        assert_eq!(missing.to_string(), "EMPTY is not set; expected a secret");
         let invalid = env.parse_or("WRONG", 1_u16).unwrap_err();
         assert_eq!(invalid.to_string(), "WRONG is not valid: invalid digit found in string; expected u16");
         let invalid = env.millis_or("WRONG", Duration::ZERO).unwrap_err();

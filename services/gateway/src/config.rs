@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(config.times.deadline_max, Duration::from_secs(30));
         assert!(config.tokens_public_url.is_none());
         let missing = Config::from_env(&Env::default(), Environment::Development).unwrap_err();
-        assert_eq!(missing.to_string(), "OPERATOR_TOKEN is not set; expected Secret");
+        assert_eq!(missing.to_string(), "OPERATOR_TOKEN is not set; expected a secret");
     }
 
     #[test]

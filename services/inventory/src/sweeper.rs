@@ -16,10 +16,10 @@ const POLL: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_millis(250);
 /// Holds looked at in one round.
 const ROUND: i64 = 500;
-/// How long an inconsistent block is left out, so that the others have their turn.
-const REST: Duration = Duration::from_secs(60);
-/// Blocks that are left out, at most. More are no single fault.
-const RESTING_MAX: usize = 1_000;
+/// How long an inconsistent block is skipped, so that the others have their turn.
+const SKIPPED_FOR: Duration = Duration::from_secs(60);
+/// Blocks that are skipped, at most. More are no single fault.
+const SKIPPED_MAX: usize = 1_000;
 /// Between two counts of all seats.
 const COUNT_PERIOD: Duration = Duration::from_secs(10);
 /// How long a key is remembered. A pass is shorter.
@@ -36,9 +36,9 @@ pub async fn sweep(inventory: &Inventory) {
 }
 
 async fn expire(inventory: &Inventory) {
-    let mut resting = BTreeMap::new();
+    let mut skipped = BTreeMap::new();
     loop {
-        let pause = match expire_round(inventory, &mut resting).await {
+        let pause = match expire_round(inventory, &mut skipped).await {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "sweeping rests");
@@ -52,23 +52,23 @@ async fn expire(inventory: &Inventory) {
 /// Ends what is due, and says how long there is nothing to do.
 async fn expire_round(
     inventory: &Inventory,
-    resting: &mut BTreeMap<BlockId, Instant>,
+    skipped: &mut BTreeMap<BlockId, Instant>,
 ) -> Result<Duration, StoreError> {
     let store = inventory.store();
-    resting.retain(|_, until| *until > Instant::now());
-    let without: Vec<i64> = resting.keys().map(BlockId::number).collect();
+    skipped.retain(|_, until| *until > Instant::now());
+    let without: Vec<i64> = skipped.keys().map(BlockId::number).collect();
     let due = store.due(inventory.now(), ROUND, &without).await?;
     let mut pause = Duration::ZERO;
     for block in &due {
         match store.expire(block, inventory.now()).await {
             Ok(ended) => inventory.metrics().expired(ended),
-            // Its turn comes again; the other blocks need not wait for it.
+            // It is retried; the other blocks need not wait for it.
             Err(error) if error.is_transient() => pause = PAUSE,
-            Err(error) if error.is_outage() || resting.len() >= RESTING_MAX => return Err(error),
+            Err(error) if error.is_outage() || skipped.len() >= SKIPPED_MAX => return Err(error),
             Err(error) => {
                 let (block, error) = (block.block, &error as &dyn std::error::Error);
-                tracing::error!(%block, error, rest = ?REST, "the holds of a block cannot be ended");
-                resting.insert(block, Instant::now() + REST);
+                tracing::error!(%block, error, retry_in = ?SKIPPED_FOR, "the holds of a block cannot be ended");
+                skipped.insert(block, Instant::now() + SKIPPED_FOR);
             }
         }
     }

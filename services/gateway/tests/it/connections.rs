@@ -47,7 +47,7 @@ async fn between_requests_a_connection_may_rest_longer() {
     let mut page = [0; 64 * 1024];
     stream.write_all(ASK).await.unwrap();
     assert!(stream.read(&mut page).await.unwrap() > 0);
-    // A head that begins later than this rest does, and is abandoned before it ends.
+    // A head on another connection begins later than this pause, and runs out of time during it.
     let mut other = connect(&stage).await;
     other.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     assert_eq!(code(&rest(&mut other).await), Code::RequestTimeout);
