@@ -50,7 +50,6 @@ impl Backoff {
     }
 }
 
-/// More than 584 years are as many.
 #[cfg(test)]
 #[cfg(not(stampede_loom))]
 mod tests {

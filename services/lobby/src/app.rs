@@ -37,6 +37,7 @@ pub struct App {
     bus: Bus,
     config: Arc<Config>,
     stock: Arc<StockCopy>,
+    draining: CancellationToken,
     metrics: Metrics,
 }
 
@@ -61,9 +62,15 @@ impl From<Code> for AppError {
 }
 
 impl App {
-    /// Over its database and the bus.
-    pub fn new(store: Store, bus: Bus, config: Config) -> Self {
-        Self { store, bus, config: Arc::new(config), stock: Arc::default(), metrics: Metrics::default() }
+    /// Over its database and the bus. Streams of events end when it is `draining`.
+    pub fn new(store: Store, bus: Bus, config: Config, draining: CancellationToken) -> Self {
+        let (config, stock) = (Arc::new(config), Arc::default());
+        Self { store, bus, config, stock, draining, metrics: Metrics::default() }
+    }
+
+    /// Cancelled when this replica is about to end.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.draining
     }
 
     /// The database.

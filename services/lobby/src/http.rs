@@ -99,7 +99,8 @@ struct Following {
 }
 
 impl Following {
-    /// The next change; the end after a place that has ended, after a quarter of an hour, or when it cannot be read.
+    /// The next change; the end after a place that has ended, after a quarter of an hour, when it cannot be read, or when
+    /// this replica drains: the client comes back, to another one.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
             let place = match self.next.take() {
@@ -120,7 +121,8 @@ impl Following {
         if !open || Instant::now() > self.ends_at {
             return None;
         }
-        tokio::time::sleep(Duration::from_millis(shown.poll_after_ms.into())).await;
+        let pause = tokio::time::sleep(Duration::from_millis(shown.poll_after_ms.into()));
+        self.app.draining().run_until_cancelled(pause).await?;
         self.app.place(shown.lobby_ticket, self.session).await.ok()
     }
 }

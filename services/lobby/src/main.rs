@@ -29,7 +29,7 @@ async fn serve(node: Node) -> Result<ExitCode, BoxError> {
     let config = Config::from_env(node.env())?;
     let pool = node.database(&MIGRATOR).await?;
     let bus = node.bus().await?;
-    let app = App::new(Store::new(pool), bus.clone(), config);
+    let app = App::new(Store::new(pool), bus.clone(), config, node.draining());
 
     let (on, store, stop) = (bus.clone(), app.store().clone(), node.shutdown());
     node.supervise("take shows", move || events::shows(on.clone(), store.clone(), stop.clone()));

@@ -11,12 +11,14 @@ use stampede_contracts::{
     BlockId, Code, SectionId, SessionId, ShowId, Timestamp,
     api::PlaceState,
     event::{BlockLayout, BlockState, LayoutPublished, LobbyRules, ShowPublished},
+    header,
     inventory::{ClosePass, PassEnd},
     signed::{Pass, SigningKey},
 };
 use stampede_lobby::{
     app::{App, AppError},
     config::Config,
+    http,
     store::{MIGRATOR, Store},
 };
 use stampede_postgres::is_outage;
@@ -34,6 +36,7 @@ struct Stage {
     database: Database,
     key: SigningKey,
     bus: Bus,
+    draining: CancellationToken,
     _nats: Nats,
     tasks: JoinSet<()>,
 }
@@ -59,9 +62,10 @@ impl Stage {
         };
         let bus = Bus::connect(settings).await.unwrap();
         let store = Store::new(database.pool().clone());
-        let app = App::new(store.clone(), bus.clone(), config());
+        let draining = CancellationToken::new();
+        let app = App::new(store.clone(), bus.clone(), config(), draining.clone());
         let key = config().pass_key;
-        Self { app, store, database, key, bus, _nats: nats, tasks: JoinSet::new() }
+        Self { app, store, database, key, bus, draining, _nats: nats, tasks: JoinSet::new() }
     }
 
     /// Starts the loop that calls people.
@@ -145,6 +149,24 @@ async fn one_place_a_session_and_nobody_elses() {
         Some(Code::PlaceNotFound)
     );
     assert_eq!(code(&stage.app.join(ShowId::new(), me).await.unwrap_err()), Some(Code::ShowNotFound));
+}
+
+#[tokio::test]
+async fn a_replica_that_drains_ends_its_streams() {
+    let mut stage = Stage::start().await;
+    let show = stage.show(Duration::from_secs(3_600), 0, (100, 0)).await;
+    let me = SessionId::new();
+    let (place, _) = stage.app.join(show, me).await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/lobby/{}/events", listener.local_addr().unwrap(), place.lobby_ticket);
+    let router = http::router(stage.app.clone());
+    stage.tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let stream =
+        reqwest::Client::new().get(url).header(header::SESSION, me.to_string()).send().await.unwrap();
+    stage.draining.cancel();
+    let events = tokio::time::timeout(PATIENCE, stream.text()).await.unwrap().unwrap();
+    assert_eq!(events.matches("event: place").count(), 1, "{events}");
 }
 
 #[tokio::test]
