@@ -18,17 +18,16 @@ pub use spans::{Seen, Spans};
 pub use wait::eventually;
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::{Mutex, PoisonError};
 
 /// Where [`free_port`] looks: below what the system takes for the near ends of connections, and below what
 /// `stampede up` draws from.
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
 const ATTEMPTS_MAX: u32 = 200;
 
-/// A TCP port on 127.0.0.1 that nobody listened on a moment ago, drawn by chance.
-///
-/// Another process may take it before the caller does, so this is for programs that insist on being told a port;
-/// who can bind port 0 should.
+/// A TCP port on 127.0.0.1 that was free a moment ago, drawn at random and by no other test that runs: each keeps the UDP port
+/// of the same number until it ends. For programs that must be told a port; use port 0 where you can.
 ///
 /// # Panics
 /// When it finds none.
@@ -38,7 +37,12 @@ pub fn free_port() -> u16 {
         let random = RandomState::new().hash_one(attempt);
         PORTS.start + (random % PORTS.len() as u64) as u16
     };
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let is_free = |port: &u16| {
+        static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+        let Ok(reservation) = UdpSocket::bind((Ipv4Addr::LOCALHOST, *port)) else { return false };
+        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(reservation);
+        TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
+    };
     (0..ATTEMPTS_MAX)
         .map(drawn)
         .find(is_free)

@@ -3,15 +3,21 @@
 
 mod layer;
 
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::{self, stream};
 use sqlx::migrate::Migrator;
-use stampede_testkit::{Nats, eventually, fresh_database, postgres_url};
+use stampede_testkit::{Nats, eventually, free_port, fresh_database, postgres_url};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_port_is_drawn_once_while_its_test_runs() {
+    // To another process a bound address is the same as to another socket of ours.
+    assert!(UdpSocket::bind(("127.0.0.1", free_port())).is_err());
+}
 
 fn listens(nats: &Nats) -> bool {
     let address = nats.url();
