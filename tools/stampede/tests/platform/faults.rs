@@ -55,7 +55,7 @@ async fn all_of_jetstream_is_deleted_under_load_and_nothing_acknowledged_is_lost
 async fn processes_are_killed_and_frozen_at_random_under_load_and_no_rule_is_broken() {
     let stage = Stage::start(&[]).await;
     let output = Command::new(env!("CARGO_BIN_EXE_stampede"))
-        .args(["chaos", "--seed", "1", "--minutes", "0.7", "--rate", "15", "--state"])
+        .args(["chaos", "--seed", "1", "--minutes", "0.35", "--rate", "15", "--state"])
         .arg(stage.platform.state.root())
         .output()
         .unwrap();
