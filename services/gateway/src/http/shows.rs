@@ -29,7 +29,7 @@ problems!(SeatProblems: InvalidParameter, ShowNotFound, SectionNotFound);
     tag = "Browse",
     operation_id = "list_shows",
     params(
-        ("cursor" = Option<String>, Query, pattern = "^(0|-?[1-9][0-9]{0,13})\\.shw_[0-9a-f]{32}$", description = "`next_cursor` of the page before."),
+        ("cursor" = Option<String>, Query, pattern = "^(0|[1-9][0-9]{0,13})\\.shw_[0-9a-f]{32}$", description = "`next_cursor` of the page before."),
         ("limit" = Option<u32>, Query, description = "How many, 1 to 100.", minimum = 1, maximum = 100, example = 20),
     ),
     responses((status = 200, description = "A page of shows.", body = api::Page<api::ShowSummary>, example = json!(examples::shows())), ListProblems),
