@@ -74,6 +74,7 @@ impl Worker {
     /// # Errors
     /// When the database does not answer; whoever supervises starts it again.
     pub async fn run(self, wake: Arc<Notify>, shutdown: CancellationToken) -> Result<(), BoxError> {
+        self.store.release_all().await?;
         while !shutdown.is_cancelled() {
             // Longer than all leased mails together may take one after the other.
             let lease = self.config.timeout * (LEASED_PER_WORKER + 1) * 2;

@@ -43,7 +43,7 @@ async fn serve(node: Node) -> Result<ExitCode, BoxError> {
     let pool = node.database(&MIGRATOR).await?;
     let bus = node.bus().await?;
     let outbox = Outbox::new(pool.clone(), OUTBOX_PARTITIONS);
-    let store = Store::new(pool, outbox.clone());
+    let store = Store::new(pool, outbox.clone(), &node.settings().instance);
     let wake = Arc::new(Notify::new());
 
     let relay = Relay::new(outbox, bus.clone(), RelaySettings::default());

@@ -53,12 +53,14 @@ pub enum End {
 pub struct Store {
     pool: PgPool,
     outbox: Outbox,
+    /// The name of this process among its replicas.
+    instance: String,
 }
 
 impl Store {
-    /// On a migrated database.
-    pub fn new(pool: PgPool, outbox: Outbox) -> Self {
-        Self { pool, outbox }
+    /// On a migrated database; mails are leased to `instance`.
+    pub fn new(pool: PgPool, outbox: Outbox, instance: impl Into<String>) -> Self {
+        Self { pool, outbox, instance: instance.into() }
     }
 
     /// Takes commands into the table, all in one statement. A command that is there already stays as it is; if it has
@@ -138,7 +140,7 @@ impl Store {
     /// When the database did not answer as it should.
     pub async fn lease(&self, limit: u32, lease: Duration) -> Result<Vec<Due>, sqlx::Error> {
         let rows = sqlx::query!(
-            r#"UPDATE mail SET attempts = attempts + 1, next_at = now() + $2
+            r#"UPDATE mail SET attempts = attempts + 1, next_at = now() + $2, leased_by = $3
                WHERE step_id IN (
                    SELECT step_id FROM mail WHERE state = 'open' AND next_at <= now()
                    ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
@@ -146,6 +148,7 @@ impl Store {
                RETURNING step_id, order_id, attempts, command"#,
             i64::from(limit),
             lease as _,
+            self.instance,
         )
         .fetch_all(&self.pool)
         .await?;
@@ -158,6 +161,20 @@ impl Store {
             Some(Due { step_id, order_id, message, attempts: row.attempts })
         });
         Ok(due.collect())
+    }
+
+    /// Ends all leases of this instance, when it starts to work: its predecessor of the same name is dead.
+    ///
+    /// # Errors
+    /// When the database did not answer as it should.
+    pub async fn release_all(&self) -> Result<(), sqlx::Error> {
+        sqlx::query!(
+            "UPDATE mail SET next_at = now(), leased_by = NULL WHERE leased_by = $1 AND state = 'open'",
+            self.instance,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// When the next mail is due, if any is open.
@@ -194,7 +211,7 @@ impl Store {
         // An interval of Postgres counts microseconds, and a finer one is refused.
         let pause = Duration::from_micros(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
         sqlx::query!(
-            "UPDATE mail SET next_at = now() + $2, attempts = attempts - $3, last_error = $4
+            "UPDATE mail SET next_at = now() + $2, leased_by = NULL, attempts = attempts - $3, last_error = $4
              WHERE step_id = $1 AND state = 'open'",
             step.uuid(),
             pause as _,

@@ -142,7 +142,7 @@ async fn the_replay_of_a_mail_that_was_given_up_sends_it() {
 async fn a_replay_that_is_delivered_twice_opens_a_mail_once() {
     let world = World::new().await;
     let pool = world.database.pool().clone();
-    let store = Store::new(pool.clone(), Outbox::new(pool, OUTBOX_PARTITIONS));
+    let store = Store::new(pool.clone(), Outbox::new(pool, OUTBOX_PARTITIONS), "notify-1");
     let (command, _) = world.orders.place();
     let first = Taken { command: command.clone(), message: message(&command), replay_of: None };
     let replay = Taken { message: message(&command).attempt(7), replay_of: Some(1), ..first.clone() };

@@ -98,6 +98,23 @@ async fn after_a_crash_in_the_middle_it_is_sent_when_the_lease_is_over() {
 }
 
 #[tokio::test]
+async fn after_a_crash_a_process_of_the_same_name_sends_it_without_waiting_for_the_lease() {
+    // So that the lease lasts for five minutes.
+    let settings = [("MAIL_TIMEOUT_MS", "30000"), ("INSTANCE", "notify-1")];
+    let (world, process) = World::start(&settings).await;
+    world.mail.play(&[], Turn::Hang);
+    let (command, _) = world.orders.place();
+    world.orders.send(&command).await;
+    eventually(PATIENCE, async || !world.mail.arrived().is_empty()).await;
+    process.crash().await;
+
+    world.mail.play(&[], Turn::Take);
+    let _next = world.process(&settings);
+    assert!(world.results_become(command.step_id, 1).await[0].1);
+    world.check().await;
+}
+
+#[tokio::test]
 async fn a_command_that_comes_again_sends_nothing_and_hears_the_result_again() {
     let (world, _process) = World::start(&[]).await;
     let (command, _) = world.orders.place();
