@@ -66,7 +66,10 @@ fn ticks() -> Interval {
 
 async fn rest_after_failure(result: Result<(), Stopped>) {
     if let Err(error) = result {
-        tracing::warn!(error = &error as &dyn std::error::Error, "publishing rests");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "publishing failed; it is tried again after a pause"
+        );
         sleep(PAUSE).await;
     }
 }

@@ -41,7 +41,10 @@ async fn expire(inventory: &Inventory) {
         let pause = match expire_round(inventory, &mut skipped).await {
             Ok(pause) => pause,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "sweeping rests");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "sweeping failed; it is tried again after a pause"
+                );
                 PAUSE
             }
         };
